@@ -1,0 +1,61 @@
+# Everything runs from here, on a fresh machine with python3 (3.11+), make and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
+PYTEST = $(BIN)/python -X dev -W error -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fuzz fuzz-short mutants bench bench-short test-all docs servers clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# One stamp file for each group of dependencies: pip is asked only when pyproject.toml changed.
+$(VENV)/.stamp-%: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --editable . --group $*
+	@touch $@
+
+servers: ## install nginx (for the tests that want a server that is not ours), where that is possible
+	@sh tests/install_servers.sh
+
+demo: $(VENV)/.stamp-demo ## the tour: a local server, typed calls, a retry, a stream, a list; on asyncio and on trio
+	@$(BIN)/python docs/demo.py
+
+test: $(VENV)/.stamp-test servers ## the tests, in under 5 minutes
+	@$(PYTEST) $(ARGS)
+
+check: $(VENV)/.stamp-test $(VENV)/.stamp-check ## lint, format, types, layers, generated docs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m mypy
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/python tests/verify_types.py
+	@$(PYTEST) -q tests/test_layers.py
+	@$(BIN)/python docs/make_diagrams.py --check
+
+docs: $(VENV)/.stamp-test ## draw the tables of docs/design.md again
+	@$(BIN)/python docs/make_diagrams.py
+
+fuzz: $(VENV)/.stamp-test ## long fuzzing (FUZZ_STEPS=100000), seeds printed
+	@FUZZ_STEPS=$${FUZZ_STEPS:-100000} $(PYTEST) -q -s tests/fuzz
+
+fuzz-short: $(VENV)/.stamp-test
+	@FUZZ_STEPS=3000 $(PYTEST) -q -s tests/fuzz
+
+mutants: $(VENV)/.stamp-test $(VENV)/.stamp-mutants ## plant faults in _core and _wire, see the tests notice them
+	@$(BIN)/python tests/mutants.py $(ARGS)
+
+bench: $(VENV)/.stamp-bench ## client CPU and function calls, beside httpx2 and aiohttp in the same run
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-short: $(VENV)/.stamp-bench
+	@$(BIN)/python benchmarks/run.py --short
+
+test-all: servers ## the tests on every CPython from 3.11 on that this machine has
+	@sh tests/all_versions.sh
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .venv-* .hypothesis mutants

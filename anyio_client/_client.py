@@ -1,0 +1,608 @@
+"""The client: configuration, the hooks that SDK authors override, and one request from options to result."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import platform
+import uuid
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Self, get_origin
+
+import anyio
+import anyio.lowlevel
+import attrs
+import cattrs
+
+from ._calling import CallDriver, Recorder, retry_wait
+from ._convert import Codec
+from ._core import build
+from ._core import retry as _retry
+from ._core.call import Delivery
+from ._core.retry import RetryPolicy
+from ._io.response import Response
+from ._model.errors import APIError, APIStatusError, status_error_class
+from ._model.given import NotGiven, Omit, not_given
+from ._model.headers import Headers
+from ._model.options import RawMode, RequestOptions, check_retries
+from ._model.query import Querystring
+from ._model.request import Request
+from ._model.timeouts import DEFAULT_TIMEOUT, Timeout, check_seconds
+from ._model.url import URL, refuse_scheme
+from ._pages import AsyncPage
+from ._resource import take_raw_mode
+from ._response import AsyncAPIResponse, BaseAPIResponse
+from ._streaming import AsyncStream, make_decoder
+from ._verbs import Verbs
+from ._wire.coding import ACCEPT_ENCODING
+from .transports._network import HTTPTransport
+from .transports._protocol import Transport
+
+__all__ = ["AsyncAPIClient"]
+
+# The hooks and their colour: True for those that are awaited.
+_HOOKS = {
+    "_prepare_options": True,
+    "_prepare_request": True,
+    "_process_response": True,
+    "_sleep_for_retry": True,
+    "_request_api_list": False,
+    "_should_retry": False,
+    "_make_status_error": False,
+    "_validate_headers": False,
+    "_make_sse_decoder": False,
+    "platform_headers": False,
+}
+_PROPERTIES = ("auth_headers", "default_headers", "default_query", "user_agent", "qs")
+_CONFIGURATION = frozenset(
+    [
+        "base_url",
+        "version",
+        "_strict_response_validation",
+        "max_retries",
+        "timeout",
+        "deadline",
+        "follow_redirects",
+        "http_client",
+        "custom_headers",
+        "custom_query",
+        "auth",
+        "middleware",
+        "retry",
+        "converter",
+    ]
+)
+
+
+class _Home:
+    """The event loop that a client and its copies belong to: the one that first used them."""
+
+    __slots__ = ("token",)
+
+    def __init__(self) -> None:
+        self.token: object = None
+
+    def check(self) -> None:
+        token = anyio.lowlevel.current_token()
+        if self.token is None:
+            self.token = token
+        elif self.token != token:
+            raise RuntimeError(
+                "this client was first used in another event loop (or thread): make one client for each event loop"
+            )
+
+
+def _check_transport(given: object) -> Transport:
+    """TypeError, with what to pass instead, for what is no transport."""
+    for cls in type(given).__mro__:
+        package = cls.__module__.partition(".")[0]
+        if package in ("httpx", "httpx2") and "Client" in cls.__name__:
+            adapter = f"anyio_client.contrib.{package}.HTTPXTransport"
+            raise TypeError(f"http_client= takes a Transport; wrap the {package} client: {adapter}(client)")
+        if package == "aiohttp" and cls.__name__ == "ClientSession":
+            raise TypeError(
+                "http_client= takes a Transport, and there is no adapter for aiohttp: pass HTTPTransport()"
+            )
+    if isinstance(given, type) or not isinstance(given, Transport):
+        raise TypeError(
+            f"http_client= takes a Transport (HTTPTransport(), MockTransport(handler), or an object with "
+            f"`async send(request, *, timeout, deadline)` and `async aclose()`), not {given!r:.80}"
+        )
+    return given
+
+
+class AsyncAPIClient(Verbs):
+    """A client of one HTTP API; SDK authors subclass it. See the README for an example.
+
+    ``base_url``: what paths are appended to. ``timeout``: limits on single waits (:class:`Timeout`, or seconds);
+    ``deadline``: seconds for a whole call, waits and retries included. ``max_retries``, ``retry``: see
+    :class:`RetryPolicy`. ``http_client``: any :class:`Transport`, by default an :class:`HTTPTransport` of its own, which
+    ``close`` closes. ``auth``: a bearer token, or a ``(user, password)`` pair. ``custom_headers``, ``custom_query``: sent
+    with every request; ``omit`` as a value removes a default header. ``converter``: a cattrs converter with your own hooks.
+
+    Wrong arguments are a TypeError or ValueError at construction. May be used with or without ``async with``.
+    """
+
+    idempotency_header: str | None = None
+    max_decompression_ratio: float | None = 200.0
+    max_event_size: int = 64 * 2**20
+    max_error_body: int = 2**20
+    allow_insecure_redirects: bool = False
+    retry_count_header: str | None = "x-stainless-retry-count"
+
+    _hooks_checked: ClassVar[bool] = False
+    _has_own_prepare_options: ClassVar[bool] = False
+    _has_own_retry_rule: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        base_url: str | URL,
+        version: str = "0",
+        _strict_response_validation: bool = False,
+        max_retries: int = 2,
+        timeout: float | Timeout | NotGiven | None = not_given,
+        deadline: float | None = None,
+        follow_redirects: bool = True,
+        http_client: Transport | None = None,
+        custom_headers: Mapping[str, str | Omit] | None = None,
+        custom_query: Mapping[str, object] | None = None,
+        auth: tuple[str, str] | str | None = None,
+        middleware: Sequence[Any] = (),
+        retry: RetryPolicy | None = None,
+        converter: cattrs.Converter | None = None,
+    ) -> None:
+        self._check_hooks()
+        self._custom_headers: dict[str, str | Omit] = {}
+        self._custom_query: dict[str, object] = {}
+        self._record: Recorder | None = None
+        self._home = _Home()
+        self._closed = False
+        self._version = version
+        self._platform = platform_headers(version)
+        self._owns_transport = True
+        self._configure(
+            {
+                "base_url": base_url,
+                "version": version,
+                "_strict_response_validation": _strict_response_validation,
+                "max_retries": max_retries,
+                "deadline": deadline,
+                "follow_redirects": follow_redirects,
+                "http_client": HTTPTransport() if http_client is None else http_client,
+                "custom_headers": custom_headers,
+                "custom_query": custom_query,
+                "auth": auth,
+                "middleware": middleware,
+                "retry": retry,
+                "converter": converter,
+            }
+        )
+        # After the transport, which may have a timeout of its own.
+        self._configure({"timeout": self._transport_timeout() if isinstance(timeout, NotGiven) else timeout})
+
+    # -- configuration
+
+    def _configure(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            match name:
+                case "base_url":
+                    self._set_base_url(value)
+                case "auth":
+                    if value is not None:
+                        self._auth_headers = _credentials(value)
+                    elif "_auth_headers" not in self.__dict__:
+                        self._auth_headers = {}
+                case "version":
+                    self._version = str(value)
+                case "_strict_response_validation":
+                    self._strict = bool(value)
+                case "max_retries":
+                    self._max_retries = check_retries(value)
+                case "timeout":
+                    self._timeout = Timeout.of(value)
+                case "deadline":
+                    self._deadline = check_seconds("deadline", value)
+                case "follow_redirects":
+                    self._follow_redirects = bool(value)
+                case "http_client":
+                    self._transport = _check_transport(value)
+                case "custom_headers":
+                    self._custom_headers = _merge_headers(self._custom_headers, value)
+                case "custom_query":
+                    self._custom_query = _merge_query(self._custom_query, value)
+                case "middleware":
+                    if value:
+                        raise ValueError("middleware= is not supported yet by this version")
+                case "retry":
+                    if value is not None and not isinstance(value, RetryPolicy):
+                        raise TypeError(f"retry must be a RetryPolicy, not {type(value).__name__}")
+                    self._retry = value or RetryPolicy()
+                case "converter":
+                    if value is not None and not isinstance(value, cattrs.Converter):
+                        raise TypeError(f"converter must be a cattrs.Converter, not {type(value).__name__}")
+                    self._codec = Codec(value) if value is not None else _default_codec()
+                case _:
+                    raise TypeError(
+                        f"unknown option {name!r}; the options are: {', '.join(sorted(_CONFIGURATION))}"
+                    )
+
+    def _set_base_url(self, value: str | URL) -> None:
+        url = URL(value)
+        if url.scheme not in ("http", "https"):
+            refuse_scheme(url)
+        if url.credentials is not None:
+            self._auth_headers = _credentials(url.credentials)
+        path = url.path if url.path.endswith("/") else url.path + "/"
+        self._base_url = url.replace(path=path, userinfo=False)
+
+    def _transport_timeout(self) -> Timeout:
+        own = getattr(self._transport, "timeout", None)
+        return own if isinstance(own, Timeout) else DEFAULT_TIMEOUT
+
+    @classmethod
+    def _check_hooks(cls) -> None:
+        """TypeError for a hook of the wrong colour. Looked at once for each class."""
+        if cls.__dict__.get("_hooks_checked"):
+            return
+        for name, is_async in _HOOKS.items():
+            hook = getattr(cls, name)
+            if not callable(hook) or inspect.iscoroutinefunction(hook) is not is_async:
+                raise TypeError(
+                    f"{cls.__name__}.{name} must be {'an async' if is_async else 'a plain'} method"
+                )
+        for name in _PROPERTIES:
+            if inspect.isfunction(inspect.getattr_static(cls, name)):
+                raise TypeError(f"{cls.__name__}.{name} must be a property: put @property above it")
+        cls._has_own_prepare_options = cls._prepare_options is not AsyncAPIClient._prepare_options
+        cls._has_own_retry_rule = cls._should_retry is not AsyncAPIClient._should_retry
+        cls._hooks_checked = True
+
+    @property
+    def base_url(self) -> URL:
+        return self._base_url
+
+    @property
+    def timeout(self) -> Timeout:
+        return self._timeout
+
+    @property
+    def max_retries(self) -> int:
+        return self._max_retries
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds for a whole call, None for no limit."""
+        return self._deadline
+
+    def with_options(self, **changes: Any) -> Self:
+        """A copy with other options (the constructor's names), which shares the transport and does not close it.
+
+        ``custom_headers`` and ``custom_query`` merge with the client's, everything else replaces.
+        """
+        new = copy.copy(self)
+        for cls in type(self).__mro__:
+            for name, value in vars(cls).items():
+                if isinstance(value, functools.cached_property):  # resources: they hold the client
+                    new.__dict__.pop(name, None)
+        new._owns_transport = False
+        new._configure(changes)
+        return new
+
+    copy = with_options
+
+    # -- life cycle
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    async def close(self) -> None:
+        """Close the transport this client was built with; requests under way end with APIConnectionError."""
+        self._closed = True
+        if self._owns_transport:
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 1.0):
+                await self._transport.aclose()
+
+    aclose = close
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._base_url.redacted}>"
+
+    # -- what SDK authors override
+
+    async def _prepare_options(self, options: RequestOptions) -> RequestOptions:
+        """Hook, once an attempt: change the options of this attempt, or return others."""
+        return options
+
+    async def _prepare_request(self, request: Request) -> None:
+        """Hook, once a send: the last look at the request, for example to sign it."""
+
+    async def _process_response(
+        self,
+        *,
+        cast_to: Any,
+        options: RequestOptions,
+        response: Response,
+        stream: bool,
+        stream_cls: Any,
+        retries_taken: int = 0,
+    ) -> Any:
+        """Hook, once a delivered call: from the response to the result."""
+        wrapper = self._wrap(cast_to, options, response, stream, stream_cls, retries_taken)
+        return wrapper if options.raw_mode is not RawMode.PARSED else await wrapper.parse()
+
+    async def _sleep_for_retry(
+        self, *, retries_taken: int, max_retries: int, options: RequestOptions, response: Response | None
+    ) -> None:
+        """Hook, once a retry: waits as long as the retry rules say; an override replaces that wait."""
+        await anyio.sleep(retry_wait.get())
+
+    def _should_retry(self, response: Response) -> bool:
+        """Hook, once an error status while a retry is left: whether to retry."""
+        return _retry.status_asks_for_retry(self._retry, response.status_code, response.headers)
+
+    def _make_status_error(self, err_msg: str, *, body: object, response: Any) -> APIStatusError:
+        """Hook, once, when raised: the error for a status that is no success."""
+        return status_error_class(response.status_code)(err_msg, response=response, body=body)
+
+    def _validate_headers(self, headers: Headers, omitted: frozenset[str]) -> None:
+        """Hook, once an attempt: raise if a needed header is missing. *omitted*: lower-case names left out on purpose."""
+
+    def _make_sse_decoder(self) -> Any:
+        """Hook, once an attempt with a stream: an object with ``feed(bytes) -> list[ServerSentEvent]``."""
+        return make_decoder(self)
+
+    @property
+    def auth_headers(self) -> Mapping[str, str]:
+        """The credentials, as headers. They never go to another origin."""
+        return self._auth_headers
+
+    @property
+    def default_headers(self) -> Mapping[str, str | Omit]:
+        """Everything below the request's own headers; extend it by ``{**super().default_headers, ...}``."""
+        return {
+            "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
+            "User-Agent": self.user_agent,
+            **self.platform_headers(),
+            **self.auth_headers,
+            **self._custom_headers,
+        }
+
+    @property
+    def default_query(self) -> Mapping[str, object]:
+        """Parameters of every request."""
+        return self._custom_query
+
+    @property
+    def user_agent(self) -> str:
+        return f"{type(self).__name__}/Python {self._version}"
+
+    @property
+    def qs(self) -> Querystring:
+        """How nested parameters are written."""
+        return _DEFAULT_QS
+
+    def platform_headers(self) -> dict[str, str]:
+        """What the server may know of this machine: language, versions, system."""
+        return self._platform
+
+    # -- requests
+
+    async def request(
+        self,
+        cast_to: Any,
+        options: RequestOptions | Mapping[str, Any],
+        *,
+        stream: bool = False,
+        stream_cls: Any = None,
+    ) -> Any:
+        """Make one call, retries included; its result as *cast_to*, or as a *stream_cls* where *stream* is True."""
+        return (await self._call(cast_to, RequestOptions.of(options), stream, stream_cls))[0]
+
+    async def _call(
+        self, cast_to: Any, options: RequestOptions, stream: bool, stream_cls: Any
+    ) -> tuple[Any, Response, RequestOptions]:
+        if self._closed:
+            raise RuntimeError("this client has been closed")
+        self._home.check()
+        _check_supported(options)
+        if not isinstance(options.headers, NotGiven):
+            headers, mode = take_raw_mode(options.headers)
+            if mode is not RawMode.PARSED:
+                options = attrs.evolve(options, headers=headers, raw_mode=mode)
+        stream_class = (get_origin(stream_cls) or stream_cls) if stream_cls is not None else AsyncStream
+        delivers, open_stream = Delivery.BODY, None
+        if options.raw_mode is RawMode.STREAMED:
+            delivers = Delivery.HEAD
+        elif stream:
+            delivers = Delivery.HEAD
+            if stream_class.wait_first_event and options.raw_mode is RawMode.PARSED:
+                delivers = Delivery.FIRST_EVENT
+
+                async def open_stream(response: Response, options: RequestOptions) -> None:
+                    wrapper = self._wrap(cast_to, options, response, True, stream_cls, 0)
+                    await (await wrapper.parse()).wait_for_first()
+
+        driver = CallDriver(self, options, delivers=delivers, open_stream=open_stream)
+        response = await driver.run()
+        try:
+            result = await self._process_response(
+                cast_to=cast_to,
+                options=driver.options,
+                response=response,
+                stream=stream,
+                stream_cls=stream_cls,
+                retries_taken=driver.retries_taken,
+            )
+        except BaseException as exc:
+            if isinstance(exc, APIError):
+                exc.attempts = driver.attempts
+            await response.dispose()
+            raise
+        return result, response, driver.given
+
+    async def _request_page(self, page: type[AsyncPage[Any]], model: Any, options: RequestOptions) -> Any:
+        cast_to: Any = page[model] if getattr(page, "__parameters__", ()) else page
+        result, response, sent = await self._call(cast_to, options, False, None)
+        for name, value in (
+            ("_client", self),
+            ("_model", model),
+            ("_options", sent),
+            ("_response", response),
+        ):
+            object.__setattr__(result, name, value)
+        return result
+
+    def _wrap(
+        self,
+        cast_to: Any,
+        options: RequestOptions,
+        response: Response,
+        stream: bool,
+        stream_cls: Any,
+        retries_taken: int,
+    ) -> AsyncAPIResponse[Any]:
+        origin = get_origin(cast_to) or cast_to
+        cls: type[AsyncAPIResponse[Any]] = AsyncAPIResponse
+        if (
+            isinstance(origin, type)
+            and issubclass(origin, BaseAPIResponse)
+            and issubclass(origin, AsyncAPIResponse)
+        ):
+            cls = origin
+        return cls(
+            raw=response,
+            cast_to=cast_to,
+            client=self,
+            stream=stream,
+            stream_cls=stream_cls,
+            options=options,
+            retries_taken=retries_taken,
+        )
+
+    def _is_strict(self, options: RequestOptions | None) -> bool:
+        if options is None or isinstance(options.strict, NotGiven):
+            return self._strict
+        return options.strict
+
+    def _idempotency_key(self, options: RequestOptions) -> str | None:
+        """The key that goes along: the caller's, or one made for this call, or none."""
+        key = options.idempotency_key
+        if not isinstance(key, NotGiven):
+            return key
+        if self.idempotency_header is None or options.method not in ("POST", "PATCH"):
+            return None
+        return f"stainless-python-retry-{uuid.uuid4()}"
+
+    # -- errors
+
+    def _make_error_of(self, response: Response) -> APIStatusError:
+        """The error for a response whose body has been read as far as it will be."""
+        text = response.text
+        body: object = text or None
+        try:
+            body = response.json() if text else None
+        except ValueError:
+            pass
+        message = f"Error code: {response.status_code}"
+        found = find_message(body)
+        if found:
+            message += f" - {found}"
+        if 300 <= response.status_code < 400:
+            message += " (redirects are not followed by this version)"
+        return self._make_status_error(message, body=body, response=response)
+
+    def _make_stream_error(self, body: object, status: int | None, response: Response) -> APIError:
+        """The error for an error event of a stream; *status*: the one that its type names."""
+        message = find_message(body) or "The stream ended with an error."
+        if status is None:
+            return APIError(message, response.request, body=body)
+        named = Response(status, headers=response.headers, request=response.request)
+        return self._make_status_error(f"Error code: {status} - {message}", body=body, response=named)
+
+
+def find_message(body: object) -> str | None:
+    """The message in an error body: ``error.message``, ``error``, ``message``, ``detail``, ``title`` (RFC 9457)."""
+    if not isinstance(body, dict):
+        return None
+    fields: dict[str, object] = body  # pyright: ignore[reportUnknownVariableType]
+    error = fields.get("error")
+    inner: object = error.get("message") if isinstance(error, dict) else error  # pyright: ignore
+    for found in (inner, fields.get("message"), fields.get("detail"), fields.get("title")):
+        if isinstance(found, str) and found.strip():
+            return found
+    return None
+
+
+_LATER = ("files", "form", "expect_continue", "compress", "progress", "on_informational", "trailers")
+
+
+def _check_supported(options: RequestOptions) -> None:
+    """ValueError for an option that this version does not carry out, rather than leaving it out in silence."""
+    for name in _LATER:
+        if getattr(options, name):
+            raise ValueError(f"the option {name}= is not supported yet by this version")
+
+
+def _credentials(auth: object) -> dict[str, str]:
+    match auth:
+        case str():
+            return {"Authorization": f"Bearer {auth}"}
+        case (str() as user, str() as password):
+            return {"Authorization": build.basic_credentials(user, password)}
+        case _:
+            raise TypeError(
+                f"auth must be a bearer token or a (user, password) pair, not {type(auth).__name__}"
+            )
+
+
+def _merge_headers(
+    low: Mapping[str, str | Omit], high: Mapping[str, str | Omit] | None
+) -> dict[str, str | Omit]:
+    if high is None:
+        return dict(low)
+    if not isinstance(high, Mapping):
+        raise TypeError(f"custom_headers must be a mapping, not {type(high).__name__}")
+    Headers().apply(high)  # names and values are checked now, not at the first request
+    names = {name.lower() for name in high}
+    return {**{name: value for name, value in low.items() if name.lower() not in names}, **high}
+
+
+def _merge_query(low: Mapping[str, object], high: Mapping[str, object] | None) -> dict[str, object]:
+    if high is None:
+        return dict(low)
+    if not isinstance(high, Mapping):
+        raise TypeError(f"custom_query must be a mapping, not {type(high).__name__}")
+    return {**low, **high}
+
+
+_DEFAULT_QS = Querystring()
+
+
+@functools.cache
+def _default_codec() -> Codec:
+    return Codec()
+
+
+@functools.cache
+def platform_headers(version: str) -> dict[str, str]:
+    """What Stainless-generated SDKs say of the machine, under their names."""
+    return {
+        "X-Stainless-Lang": "python",
+        "X-Stainless-Package-Version": version,
+        "X-Stainless-OS": platform.system() or "Unknown",
+        "X-Stainless-Arch": platform.machine() or "unknown",
+        "X-Stainless-Runtime": platform.python_implementation(),
+        "X-Stainless-Runtime-Version": platform.python_version(),
+    }

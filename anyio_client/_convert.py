@@ -1,0 +1,470 @@
+"""Between Python values and JSON: the only place that knows cattrs.
+
+Decoding is the last step of a call: bytes -> JSON -> ``cast_to``. It does not coerce: cattrs' own defaults make the
+string ``'None'`` of null and a list of characters of a string, which hides what the server sent.
+
+*Loose* (the default): what does not fit inside an object stays the raw JSON value, so that a server may add a variant
+tomorrow; a missing required field, and a wrong shape at the top, are problems. *Strict*: everything that does not fit
+is a problem. Problems are collected, each with its JSON path.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import datetime
+import decimal
+import enum
+import pathlib
+import types
+import typing
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NoReturn, TypeAlias, Union, get_args, get_origin
+
+import attrs
+import cattrs
+
+from ._model.given import NotGiven, Omit
+from ._wire import json as _json
+
+__all__ = ["Codec", "DoesNotFit"]
+
+Hook: TypeAlias = Callable[[Any, Any], Any]
+
+_MISSING = object()
+
+
+class DoesNotFit(ValueError):
+    """A value that does not fit a type. ``problems``: texts that begin with a JSON path relative to the value."""
+
+    def __init__(self, problems: list[str], *, missing: bool = False) -> None:
+        super().__init__("; ".join(f"${problem}" for problem in problems))
+        self.problems = problems
+        self.missing = missing  # a required field is missing, here or below: no raw value can stand in for it
+
+
+def _kind(value: object) -> str:
+    """What a JSON value is, without saying what it holds."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case dict():
+            return "an object"
+        case _:
+            return f"a {type(value).__name__}"
+
+
+def _wrong(value: object, expected: str) -> NoReturn:
+    raise DoesNotFit([f": expected {expected}, got {_kind(value)}"])
+
+
+def _exactly(kind: type, expected: str) -> Hook:
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is kind:
+            return value
+        _wrong(value, expected)
+
+    return structure
+
+
+def _float(value: Any, _: Any) -> float:
+    if type(value) is float:
+        return value
+    if type(value) is int:
+        try:
+            return float(value)
+        except OverflowError:
+            _wrong(value, "a number in the range of a float")
+    _wrong(value, "a number")
+
+
+def _none(value: Any, _: Any) -> None:
+    if value is not None:
+        _wrong(value, "null")
+
+
+def _parsed(parse: Callable[[str], Any], expected: str, kind: type = str) -> Hook:
+    def structure(value: Any, _: Any) -> Any:
+        if isinstance(value, kind):
+            try:
+                return parse(typing.cast("str", value))
+            except (ValueError, ArithmeticError, TypeError):
+                pass
+        _wrong(value, expected)
+
+    return structure
+
+
+_SCALARS: dict[Any, Hook] = {
+    str: _exactly(str, "a string"),
+    int: _exactly(int, "an integer"),
+    bool: _exactly(bool, "a boolean"),
+    float: _float,
+    type(None): _none,
+    datetime.datetime: _parsed(datetime.datetime.fromisoformat, "an ISO 8601 date and time"),
+    datetime.date: _parsed(datetime.date.fromisoformat, "an ISO 8601 date"),
+    datetime.time: _parsed(datetime.time.fromisoformat, "an ISO 8601 time"),
+    uuid.UUID: _parsed(uuid.UUID, "a UUID"),
+    decimal.Decimal: _parsed(lambda text: decimal.Decimal(str(text)), "a decimal number", object),
+    pathlib.Path: _parsed(pathlib.Path, "a path"),
+}
+
+
+def _is_union(tp: Any) -> bool:
+    return get_origin(tp) in (Union, types.UnionType)
+
+
+def _is_list(tp: Any) -> bool:
+    return (get_origin(tp) or tp) in (
+        list,
+        collections.abc.Sequence,
+        collections.abc.Iterable,
+        set,
+        frozenset,
+    ) and (tp is not str)
+
+
+def _is_dict(tp: Any) -> bool:
+    return (get_origin(tp) or tp) in (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+def _is_record(tp: Any) -> bool:
+    origin = get_origin(tp) or tp
+    return attrs.has(origin) or (isinstance(origin, type) and dataclasses.is_dataclass(origin))
+
+
+@attrs.frozen
+class _Field:
+    name: str  # the constructor's argument
+    key: str  # the name in JSON
+    hook: Hook
+    type: Any
+    required: bool
+
+
+class Codec:
+    """Encodes and decodes for one client. ``converter``: the user's own, whose hooks for classes are kept."""
+
+    def __init__(self, converter: cattrs.Converter | None = None) -> None:
+        base = cattrs.Converter() if converter is None else converter
+        self._loose = self._configure(base.copy(), strict=False)
+        self._strict = self._configure(base.copy(), strict=True)
+        self._unstructure = self._configure_output(base.copy())
+
+    # -- decoding
+
+    def decode(self, value: object, cast_to: Any, *, strict: bool = False) -> Any:
+        """The JSON *value* as *cast_to*. :class:`DoesNotFit` with every problem."""
+        converter = self._strict if strict else self._loose
+        try:
+            return converter.get_structure_hook(cast_to)(value, cast_to)
+        except DoesNotFit:
+            raise
+        except RecursionError:
+            raise DoesNotFit([": nested too deeply"]) from None
+        except cattrs.StructureHandlerNotFoundError as exc:
+            raise TypeError(f"cast_to={cast_to!r} cannot be decoded: {exc}") from exc
+        except Exception as exc:  # a hook of the user's, or a converter of attrs
+            raise DoesNotFit([f": {type(exc).__name__}"]) from exc
+
+    def _configure(self, converter: cattrs.Converter, *, strict: bool) -> cattrs.Converter:
+        for kind, hook in _SCALARS.items():
+            converter.register_structure_hook(kind, hook)
+        factories: list[tuple[Callable[[Any], bool], Callable[[Any], Hook]]] = [
+            (lambda tp: tp is Any or tp is object, lambda tp: lambda value, _: value),
+            (_is_list, lambda tp: self._list_hook(converter, tp, strict)),
+            (_is_dict, lambda tp: self._dict_hook(converter, tp, strict)),
+            (_is_record, lambda tp: self._record_hook(converter, tp, strict)),
+            (lambda tp: get_origin(tp) is Literal, lambda tp: self._literal_hook(tp, strict)),
+            (
+                lambda tp: isinstance(tp, type) and issubclass(tp, enum.Enum),
+                lambda tp: self._enum_hook(tp, strict),
+            ),
+            (_is_union, lambda tp: self._union_hook(converter, tp, strict)),
+        ]
+        for predicate, factory in factories:
+            converter.register_structure_hook_factory(predicate, factory)
+        return converter
+
+    @staticmethod
+    def _inner(hook: Hook, value: Any, tp: Any, path: str, strict: bool, problems: list[str]) -> Any:
+        """A part of a value: decoded; or, if it does not fit, raw (loose) or one more problem."""
+        try:
+            return hook(value, tp)
+        except DoesNotFit as exc:
+            if not strict and not exc.missing:
+                return value
+            problems.extend(path + problem for problem in exc.problems)
+        except RecursionError:
+            raise
+        except Exception as exc:
+            if not strict:
+                return value
+            problems.append(f"{path}: {type(exc).__name__}")
+        return None
+
+    def _list_hook(self, converter: cattrs.Converter, tp: Any, strict: bool) -> Hook:
+        item_type = (get_args(tp) or (object,))[0]
+        origin = get_origin(tp) or tp
+        build: Callable[[list[Any]], Any] = origin if origin in (set, frozenset) else lambda items: items
+        hook = converter.get_structure_hook(item_type)
+
+        def structure(value: Any, _: Any) -> Any:
+            if type(value) is not list:
+                _wrong(value, "an array")
+            problems: list[str] = []
+            items = [
+                self._inner(hook, item, item_type, f"[{index}]", strict, problems)
+                for index, item in enumerate(typing.cast("list[Any]", value))
+            ]
+            if problems:
+                raise DoesNotFit(problems, missing=True)
+            return build(items)
+
+        return structure
+
+    def _dict_hook(self, converter: cattrs.Converter, tp: Any, strict: bool) -> Hook:
+        value_type = (get_args(tp) or (str, object))[1]
+        hook = converter.get_structure_hook(value_type)
+
+        def structure(value: Any, _: Any) -> Any:
+            if type(value) is not dict:
+                _wrong(value, "an object")
+            problems: list[str] = []
+            items = {
+                key: self._inner(hook, item, value_type, f".{key}", strict, problems)
+                for key, item in typing.cast("dict[str, Any]", value).items()
+            }
+            if problems:
+                raise DoesNotFit(problems, missing=True)
+            return items
+
+        return structure
+
+    def _record_hook(self, converter: cattrs.Converter, tp: Any, strict: bool) -> Hook:
+        cls: Any = get_origin(tp) or tp
+        fields: list[_Field] = []
+        structure = _record_function(cls, fields, strict, self._inner)
+        # Classes may refer to themselves: the fields' hooks are looked up when the class is first decoded.
+        resolved = False
+
+        def resolve(value: Any, _: Any) -> Any:
+            nonlocal resolved
+            if not resolved:
+                fields[:] = _record_fields(converter, cls, tp)
+                resolved = True
+            return structure(value, _)
+
+        return resolve
+
+    def _literal_hook(self, tp: Any, strict: bool) -> Hook:
+        allowed = get_args(tp)
+        plain = [item.value if isinstance(item, enum.Enum) else item for item in allowed]
+
+        def structure(value: Any, _: Any) -> Any:
+            for item, wanted in zip(allowed, plain, strict=True):
+                if type(value) is type(wanted) and value == wanted:
+                    return item
+            _wrong(value, f"one of {len(allowed)} values")
+
+        return structure
+
+    def _enum_hook(self, tp: Any, strict: bool) -> Hook:
+        def structure(value: Any, _: Any) -> Any:
+            try:
+                return tp(value)
+            except (ValueError, TypeError):
+                if not strict:
+                    return value  # a member that the server learnt later
+            _wrong(value, f"a member of {tp.__name__}")
+
+        return structure
+
+    def _union_hook(self, converter: cattrs.Converter, tp: Any, strict: bool) -> Hook:
+        members = get_args(tp)
+        # The exact readings first: a string is a str before it is a date.
+        tagged = _tags(members)
+
+        def structure(value: Any, _: Any) -> Any:
+            if tagged is not None and isinstance(value, dict):
+                name, classes = tagged
+                tag = typing.cast("dict[str, Any]", value).get(name, _MISSING)
+                cls = classes.get(tag) if isinstance(tag, str | int) else None
+                if cls is not None:
+                    return converter.get_structure_hook(cls)(value, cls)
+                if not strict and tag is not _MISSING:
+                    return typing.cast("Any", value)  # a variant that the server learnt later
+            failures: list[DoesNotFit] = []
+            for member in members:
+                try:
+                    return self._strict.get_structure_hook(member)(value, member)
+                except DoesNotFit as exc:
+                    failures.append(exc)
+            if not strict:
+                for member in members:  # nothing fits exactly: the first that fits loosely
+                    try:
+                        return converter.get_structure_hook(member)(value, member)
+                    except DoesNotFit:
+                        continue
+            if len(members) == 2 and type(None) in members:
+                raise failures[0 if members[1] is type(None) else 1]
+            _wrong(value, f"one of {len(members)} kinds")
+
+        return structure
+
+    # -- encoding
+
+    def encode(self, value: object) -> bytes:
+        """*value* as JSON. TypeError or ValueError where JSON cannot hold it; the message has the path inside it."""
+        return _json.dumps(self.to_plain(value))
+
+    def to_plain(self, value: object) -> Any:
+        """*value* in the types of JSON; iterators expanded, sentinels left out. The caller's objects are not changed."""
+        return self._plain(value, "$", ())
+
+    def _plain(self, value: Any, path: str, above: tuple[int, ...]) -> Any:
+        if value is None or type(value) in (str, int, bool, float):
+            return value
+        if isinstance(value, enum.Enum):
+            return self._plain(value.value, path, above)
+        if id(value) in above:
+            raise ValueError(f"{path} refers back to an object that contains it: JSON has no cycles")
+        if len(above) > 500:
+            raise ValueError(f"{path[:80]}... is nested too deeply for JSON")
+        inside = (*above, id(value))
+        if isinstance(value, Mapping):
+            plain: dict[str, Any] = {}
+            for key, item in typing.cast("Mapping[Any, Any]", value).items():
+                if isinstance(item, NotGiven | Omit):
+                    continue
+                name: Any = key.value if isinstance(key, enum.Enum) else key
+                if not isinstance(name, str):
+                    raise TypeError(
+                        f"{path} has a key of type {type(key).__name__}: the names of JSON objects are strings"
+                    )
+                plain[name] = self._plain(item, f"{path}.{name}", inside)
+            return plain
+        if isinstance(value, str | int | float):
+            return value
+        if isinstance(value, NotGiven | Omit):
+            raise TypeError(f"{path} is {value!r}, which stands for no value")
+        if isinstance(value, bytes | bytearray | memoryview):
+            raise TypeError(f"{path} is bytes, which JSON cannot hold: encode them, for example as base64")
+        if (
+            isinstance(value, Iterable)
+            and not attrs.has(type(value))
+            and not isinstance(value, enum.EnumType)
+        ):
+            return [
+                self._plain(item, f"{path}[{index}]", inside)
+                for index, item in enumerate(typing.cast("Iterable[Any]", value))
+            ]
+        if attrs.has(type(value)) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+            return {
+                key: self._plain(item, f"{path}.{key}", inside)
+                for key, item in _record_items(value)
+                if not isinstance(item, NotGiven | Omit)
+            }
+        made = self._unstructure.unstructure(value)
+        if made is value:
+            raise TypeError(f"{path} is a {type(value).__name__}, which has no form in JSON")
+        return self._plain(made, path, inside)
+
+    def _configure_output(self, converter: cattrs.Converter) -> cattrs.Converter:
+        for kind in (datetime.datetime, datetime.date, datetime.time):
+            converter.register_unstructure_hook(kind, lambda value: value.isoformat())
+        for kind in (uuid.UUID, decimal.Decimal):
+            converter.register_unstructure_hook(kind, str)
+        converter.register_unstructure_hook_func(
+            lambda tp: isinstance(tp, type) and issubclass(tp, pathlib.PurePath), lambda value: str(value)
+        )
+        return converter
+
+
+def _record_items(value: Any) -> list[tuple[str, Any]]:
+    if attrs.has(type(value)):
+        return [(a.alias, getattr(value, a.name)) for a in attrs.fields(type(value))]
+    return [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+
+
+def _record_fields(converter: cattrs.Converter, cls: Any, tp: Any) -> list[_Field]:
+    hints = typing.get_type_hints(cls)
+    arguments = dict(zip(getattr(cls, "__parameters__", ()), get_args(tp), strict=False))
+
+    def type_of(name: str, declared: Any) -> Any:
+        hint = hints.get(name, declared)
+        if hint is None:
+            hint = object
+        if isinstance(hint, typing.TypeVar):
+            return arguments.get(hint, object)
+        parameters = getattr(hint, "__parameters__", ())
+        return hint[tuple(arguments.get(p, object) for p in parameters)] if parameters else hint
+
+    found: list[tuple[str, str, Any, bool]] = []
+    if attrs.has(cls):
+        found.extend(
+            (a.alias, a.alias, type_of(a.name, a.type), a.default is attrs.NOTHING)
+            for a in attrs.fields(cls)
+            if a.init
+        )
+    else:
+        for f in dataclasses.fields(cls):
+            required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+            if f.init:
+                found.append((f.name, f.name, type_of(f.name, f.type), required))
+    return [
+        _Field(name, key, converter.get_structure_hook(tp), tp, required) for name, key, tp, required in found
+    ]
+
+
+def _record_function(cls: Any, fields: list[_Field], strict: bool, inner: Callable[..., Any]) -> Hook:
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not dict:
+            _wrong(value, f"an object ({cls.__name__})")
+        problems: list[str] = []
+        missing = False
+        arguments: dict[str, Any] = {}
+        given = typing.cast("dict[str, Any]", value)
+        for field in fields:
+            item = given.get(field.key, _MISSING)
+            if item is not _MISSING:
+                arguments[field.name] = inner(field.hook, item, field.type, f".{field.key}", strict, problems)
+            elif field.required:
+                problems.append(f".{field.key}: missing")
+                missing = True
+        if problems:
+            raise DoesNotFit(problems, missing=missing or not strict)
+        try:
+            return cls(**arguments)
+        except (TypeError, ValueError) as exc:  # a validator of the user's
+            raise DoesNotFit([f": {cls.__name__} refuses it ({type(exc).__name__})"], missing=True) from exc
+
+    return structure
+
+
+def _tags(members: tuple[Any, ...]) -> tuple[str, dict[Any, Any]] | None:
+    """The name of the Literal field that tells the classes of a union apart, and who is who; None without one."""
+    records = [member for member in members if _is_record(member)]
+    if len(records) < 2:
+        return None
+    literals: list[dict[str, tuple[Any, ...]]] = []
+    for record in records:
+        hints = typing.get_type_hints(get_origin(record) or record)
+        literals.append({name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal})
+    for name in literals[0]:
+        if all(name in one for one in literals):
+            classes = {
+                tag: record for record, one in zip(records, literals, strict=True) for tag in one[name]
+            }
+            if len(classes) == sum(len(one[name]) for one in literals):
+                return name, classes
+    return None

@@ -1,0 +1,132 @@
+"""From options to a request: URL, fields, framing. Pure functions, usable without a client.
+
+Fields come in layers, the later replacing the earlier: library, platform, credentials, client, request. What belongs to
+the client's origin does not go to another one.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+
+from .._model.given import NotGiven, Omit
+from .._model.headers import Headers
+from .._model.query import Querystring, merge_query
+from .._model.request import Request, StreamedBody
+from .._model.url import URL, join_path, looks_absolute, refuse_scheme
+
+__all__ = [
+    "basic_credentials",
+    "build_headers",
+    "build_url",
+    "check_body_allowed",
+    "frame",
+    "passes_to_other_origin",
+]
+
+# What may go to another origin (BEHAVIOUR 7): fields that describe the message, not the caller.
+_PASSING = frozenset(("user-agent", "range", "prefer", "expect", "traceparent", "tracestate"))
+_PASSING_PREFIXES = ("accept", "content-", "if-")
+
+# RFC 9110 section 8.6: a user agent sends Content-Length: 0 where the method gives a body a meaning.
+_METHODS_WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
+
+
+def passes_to_other_origin(name: str) -> bool:
+    """Whether a field of the client's may be sent to an origin that is not the client's."""
+    lower = name.lower()
+    return lower in _PASSING or lower.startswith(_PASSING_PREFIXES)
+
+
+def basic_credentials(user: str, password: str) -> str:
+    """The value of an Authorization field (RFC 7617). ValueError for a user name with a colon."""
+    if ":" in user:
+        raise ValueError("a user name with a colon in it cannot be sent by basic authentication (RFC 7617)")
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+def build_url(
+    base: URL,
+    url: str | URL,
+    *,
+    default_query: Mapping[str, object],
+    params: Mapping[str, object],
+    qs: Querystring,
+) -> tuple[URL, bool]:
+    """The URL of a request, and whether it leads to another origin than the base.
+
+    A path is appended to the base. Parameters come in layers: the base's query, the client's ``default_query``, the
+    path's own query, ``params``; a later layer replaces all of the same name. An absolute URL stands for itself, and to another origin
+    no parameters of the client go along. ValueError for a scheme other than http and https.
+    """
+    if isinstance(url, URL) or looks_absolute(url):
+        target = URL(url)
+        if target.scheme not in ("http", "https"):
+            refuse_scheme(target)
+        foreign = target.origin != base.origin
+        query = target.query if foreign else _over_raw(merge_query("", default_query, qs), target.query)
+    else:
+        target = join_path(base, url)
+        foreign = False
+        query = _over_raw(merge_query(base.query, default_query, qs), target.query)
+    query = merge_query(query, params, qs)
+    return target.replace(query=query), foreign
+
+
+def _names(query: str) -> set[str]:
+    return {pair.partition("=")[0] for pair in query.split("&") if pair}
+
+
+def _over_raw(low: str, high: str) -> str:
+    """*high* laid over *low*, both encoded: a name in *high* replaces all of that name in *low*."""
+    taken = _names(high)
+    kept = [pair for pair in low.split("&") if pair and pair.partition("=")[0] not in taken]
+    return "&".join([*kept, high] if high else kept)
+
+
+def build_headers(
+    below: Mapping[str, str | Omit], own: Mapping[str, str | Omit] | NotGiven, *, foreign: bool
+) -> tuple[Headers, frozenset[str]]:
+    """The fields of a request, and the lower-case names that were omitted.
+
+    *below*: everything below the request; *own*: the request's. *foreign*: the request leads to another origin.
+    """
+    headers = Headers()
+    if foreign:
+        below = {name: value for name, value in below.items() if passes_to_other_origin(name)}
+    omitted = headers.apply(below)
+    if not isinstance(own, NotGiven):
+        added = headers.apply(own)
+        omitted = {name for name in omitted | added if name not in headers}
+    return headers, frozenset(omitted)
+
+
+def check_body_allowed(method: str, what: str) -> None:
+    """ValueError where *method* has no body by itself (RFC 9110 sections 9.3.1 and 9.3.2)."""
+    if method in ("GET", "HEAD"):
+        raise ValueError(
+            f"{method} requests have no body: {what} cannot be sent; pass content= if the server wants one"
+        )
+
+
+def frame(request: Request) -> None:
+    """Set Host and Content-Length where they are missing; ValueError for fields that do not fit the body.
+
+    A body of unknown length gets no field here: how it is framed is the protocol's affair.
+    """
+    headers, body = request.headers, request.body
+    if "host" not in headers:
+        headers["Host"] = request.url.netloc
+    elif len(headers.get_list("host")) > 1:
+        raise ValueError("a request has one Host field (RFC 9112 section 3.2)")
+    if "transfer-encoding" in headers:
+        raise ValueError("Transfer-Encoding cannot be set: the protocol chooses it (RFC 9112 section 6.1)")
+    length = body.length if isinstance(body, StreamedBody) else len(body)
+    declared = headers.get("content-length")
+    if declared is not None:
+        if not (declared.isascii() and declared.isdigit()):
+            raise ValueError(f"Content-Length must be a number, got {declared!r}")
+        if length is not None and int(declared) != length:
+            raise ValueError(f"Content-Length is {declared}, the body has {length} bytes")
+    elif length or (length is not None and request.method in _METHODS_WITH_BODY):
+        headers["Content-Length"] = str(length)

@@ -1,0 +1,472 @@
+"""The call machine: one logical request, from the first attempt to its end.
+
+A *call* is what the user asked for. An *attempt* is what a retry repeats. A *send* is one request on the wire: one
+attempt has several where a dead idle connection is replaced, a redirect followed, or a 401 answered with fresh
+credentials. ``error.attempts`` and ``retries_taken`` count attempts.
+
+The driver's side is a loop without decisions: do what the command says, report what happened, repeat until the command
+is an end (``Deliver``, ``Reject``, ``Fail``)::
+
+    command = call.step(Begin(now, request))
+    while not isinstance(command, End):
+        event = ... # do what the command says
+        command = call.step(event)
+
+Rules of the machine:
+
+* ``step`` takes one event and returns exactly one command.
+* ``TRANSITIONS`` names the handler of every legal event in every state. A cell that is absent is illegal, and always
+  the driver's bug: :class:`IllegalEvent`.
+* The machine reads no clock (every event says ``now``, monotonic seconds) and makes no random number (it is given a
+  function). It is a value: it prints, copies and compares.
+* Cancellation is no event. Whoever cancels drops the machine.
+* A request is judged as it was really sent: hooks and credentials have changed the object that ``Send`` names, the
+  machine looks at it when the answer is there.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+import attrs
+
+from .._model.errors import APIError, Attempt, DeadlineExceededError, Outcome, Phase
+from .._model.head import ResponseHead
+from .._model.request import Request
+from .._model.timeouts import Timings
+from . import retry
+from .retry import RetryPolicy
+
+__all__ = [
+    "TRANSITIONS",
+    "AttemptFailed",
+    "Authorize",
+    "Authorized",
+    "Begin",
+    "Call",
+    "CallCommand",
+    "CallEvent",
+    "CallPlan",
+    "CallState",
+    "Deliver",
+    "Delivery",
+    "End",
+    "Expired",
+    "Fail",
+    "HeadReceived",
+    "IllegalEvent",
+    "Read",
+    "Reject",
+    "ResultReady",
+    "Send",
+    "Wait",
+    "Woke",
+]
+
+
+class IllegalEvent(RuntimeError):
+    """An event that cannot happen in this state: a bug of the driver."""
+
+
+class CallState(enum.Enum):
+    READY = "ready"
+    AUTHORIZING = "authorizing"
+    SENDING = "sending"
+    READING = "reading"
+    WAITING = "waiting"
+    ENDED = "ended"
+
+
+class Delivery(enum.Enum):
+    """How much of a good answer belongs to the attempt, so that losing it is a failure that may be retried."""
+
+    HEAD = "head"  # the body is the caller's, as in open()
+    FIRST_EVENT = "first_event"  # a stream that wants to see its first event
+    BODY = "body"  # a plain call
+
+
+# --- events: what happened ---------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Begin:
+    """The call starts; ``request`` is the first attempt's, prepared."""
+
+    now: float
+    request: Request
+
+
+@attrs.frozen
+class Authorized:
+    """Fresh credentials are on ``request``."""
+
+    now: float
+    request: Request
+
+
+@attrs.frozen
+class HeadReceived:
+    """The head of the final response is here, its body is not read.
+
+    ``posix_now``: POSIX seconds, for HTTP-dates. ``retry``: what the user's own rule says of an error status, None
+    where there is none.
+    """
+
+    now: float
+    posix_now: float
+    head: ResponseHead
+    retry: bool | None = None
+
+
+@attrs.frozen
+class ResultReady:
+    """What ``Read`` asked for is here; or, in answer to ``Send``, a finished result that needs no judging."""
+
+    now: float
+
+
+@attrs.frozen
+class AttemptFailed:
+    """No good answer, or not all of it.
+
+    ``reused``: the connection had carried a request before, and ended before any byte of an answer to this one.
+    ``retryable``: False where trying again cannot help (TLS verification, an undecodable body, a closed client).
+    ``status_code``: where the first event of a stream was an error, the status that it names.
+    """
+
+    now: float
+    error: Exception
+    outcome: Outcome
+    phase: Phase | None = None
+    reused: bool = False
+    retryable: bool = True
+    status_code: int | None = None
+
+
+@attrs.frozen
+class Woke:
+    """The wait is over; ``request`` is the next attempt's, prepared."""
+
+    now: float
+    request: Request
+
+
+@attrs.frozen
+class Expired:
+    """The deadline passed while the last command was carried out.
+
+    ``timings`` and ``body_size`` (bytes so far) tell how far the send came, where one was under way.
+    """
+
+    now: float
+    outcome: Outcome = Outcome.NOT_SENT
+    phase: Phase | None = None
+    timings: Timings | None = None
+    body_size: int | None = None
+
+
+CallEvent: TypeAlias = Begin | Authorized | HeadReceived | ResultReady | AttemptFailed | Woke | Expired
+
+
+# --- commands: what to do ------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Authorize:
+    """Get credentials for ``request``, then report ``Authorized``."""
+
+    request: Request
+    refresh: bool = False
+
+
+@attrs.frozen
+class Send:
+    """Send ``request``, then report its head."""
+
+    request: Request
+
+
+@attrs.frozen
+class Read:
+    """Read as much of the body as the plan's ``delivers`` says, then report ``ResultReady``."""
+
+
+@attrs.frozen
+class Wait:
+    """Dispose of the last response, wait ``seconds``, prepare retry number ``retries_taken``, then report ``Woke``."""
+
+    seconds: float
+    retries_taken: int
+
+
+@attrs.frozen
+class Deliver:
+    """The end: the answer is good."""
+
+    attempts: tuple[Attempt, ...]
+
+
+@attrs.frozen
+class Reject:
+    """The end: the answer is an error status. ``retry_after``: seconds that the server asked to wait."""
+
+    attempts: tuple[Attempt, ...]
+    retry_after: float | None = None
+
+
+@attrs.frozen
+class Fail:
+    """The end: there is no answer. ``error`` is to be raised; :meth:`exception` puts the facts on it."""
+
+    error: Exception
+    attempts: tuple[Attempt, ...]
+
+    def exception(self) -> Exception:
+        """The error to raise; an :class:`APIError` knows its attempts."""
+        if isinstance(self.error, APIError):
+            self.error.attempts = self.attempts
+        return self.error
+
+
+End: TypeAlias = Deliver | Reject | Fail
+CallCommand: TypeAlias = Authorize | Send | Read | Wait | End
+
+
+# --- the machine -----------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class CallPlan:
+    """What does not change during a call.
+
+    ``deadline`` is absolute, on the clock of the events. ``idempotency_header``: the field that makes any method safe
+    to repeat. ``authorize``: credentials are asked for before each attempt.
+    """
+
+    max_retries: int = 2
+    policy: RetryPolicy = RetryPolicy()
+    deadline: float | None = None
+    delivers: Delivery = Delivery.BODY
+    idempotency_header: str = "idempotency-key"
+    authorize: bool = False
+
+
+@attrs.define
+class Call:
+    """One call's state. ``random`` gives numbers in [0, 1), for the jitter of waits."""
+
+    plan: CallPlan
+    random: Callable[[], float] = attrs.field(eq=False, repr=False)
+    state: CallState = CallState.READY
+    retries_taken: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    request: Request | None = None
+    head: ResponseHead | None = None
+    replaced: bool = False  # a dead idle connection was replaced in this attempt
+    refreshed: bool = False  # a 401 was answered with fresh credentials in this call
+    began: float = 0.0
+    attempt_began: float = 0.0
+    waited: float = 0.0
+
+    def step(self, event: CallEvent) -> CallCommand:
+        """Take one event, return what to do next. :class:`IllegalEvent` where the event cannot happen now."""
+        handler = TRANSITIONS[self.state].get(type(event))
+        if handler is None:
+            raise IllegalEvent(f"{type(event).__name__} while {self.state.value}")
+        return handler(self, event)
+
+    # -- beginning attempts
+
+    def _begin(self, event: Begin) -> CallCommand:
+        self.began = event.now
+        return self._begin_attempt(event)
+
+    def _woke(self, event: Woke) -> CallCommand:
+        return self._begin_attempt(event)
+
+    def _begin_attempt(self, event: Begin | Woke) -> CallCommand:
+        self.attempt_began = event.now
+        self.request = event.request
+        self.head = None
+        self.replaced = False
+        if self.plan.authorize:
+            self.state = CallState.AUTHORIZING
+            return Authorize(event.request)
+        self.state = CallState.SENDING
+        return Send(event.request)
+
+    def _authorized(self, event: Authorized) -> CallCommand:
+        self.request = event.request
+        self.state = CallState.SENDING
+        return Send(event.request)
+
+    # -- judging answers
+
+    def _head_received(self, event: HeadReceived) -> CallCommand:
+        self.head = event.head
+        if event.head.is_success:
+            if self.plan.delivers is not Delivery.HEAD:
+                self.state = CallState.READING
+                return Read()
+            return self._deliver(event.now)
+        if event.head.status_code == 401 and self.plan.authorize and not self.refreshed:
+            assert self.request is not None  # every way to SENDING sets it
+            if self.request.can_be_sent:
+                self.refreshed = True
+                self.state = CallState.AUTHORIZING
+                return Authorize(self.request, refresh=True)
+        worth_it = False
+        if event.head.is_error:
+            worth_it = event.retry
+            if worth_it is None:
+                worth_it = retry.status_asks_for_retry(
+                    self.plan.policy, event.head.status_code, event.head.headers
+                )
+        advice = retry.server_advice(event.head.headers, event.posix_now)
+        wait = self._maybe_wait(event.now, worth_it, advice, self._record(event.now))
+        return wait or self._end(Reject(self.attempts, advice))
+
+    def _result_ready(self, event: ResultReady) -> CallCommand:
+        return self._deliver(event.now)
+
+    def _deliver(self, now: float) -> CallCommand:
+        if self.plan.policy.budget is not None:
+            self.plan.policy.budget.give_back()
+        self.attempts += (self._record(now),)
+        return self._end(Deliver(self.attempts))
+
+    # -- judging failures
+
+    def _send_failed(self, event: AttemptFailed) -> CallCommand:
+        request = self.request
+        assert request is not None  # every way to SENDING sets it
+        repeatable = event.retryable and request.can_be_sent and self._may_repeat(request, event.outcome)
+        if event.reused and not self.replaced and repeatable:
+            self.replaced = True
+            return Send(request)
+        return self._failed(event, event.retryable and self._may_repeat(request, event.outcome))
+
+    def _read_failed(self, event: AttemptFailed) -> CallCommand:
+        if event.status_code is not None:  # the first event of a stream was an error: judged like that status
+            policy = self.plan.policy
+            return self._failed(event, retry.status_asks_for_retry(policy, event.status_code, {}))
+        return self._send_failed(attrs.evolve(event, reused=False))
+
+    def _authorize_failed(self, event: AttemptFailed) -> CallCommand:
+        return self._failed(event, event.retryable)
+
+    def _may_repeat(self, request: Request, outcome: Outcome) -> bool:
+        return retry.may_repeat(self.plan.policy, request, outcome, self.plan.idempotency_header)
+
+    def _failed(self, event: AttemptFailed, worth_it: bool) -> CallCommand:
+        name = type(event.error).__name__
+        status = event.status_code or (self.head.status_code if self.head is not None else None)
+        record = attrs.evolve(
+            self._record(event.now),
+            status_code=status,
+            error=f"{name}: {event.error}",
+            phase=event.phase,
+            outcome=event.outcome,
+        )
+        return self._maybe_wait(event.now, worth_it, None, record) or self._end(
+            Fail(event.error, self.attempts)
+        )
+
+    def _expired(self, event: Expired) -> CallCommand:
+        error = DeadlineExceededError(
+            self._where_the_time_went(event), request=self.request, phase=event.phase, outcome=event.outcome
+        )
+        if self.state is not CallState.WAITING:
+            record = attrs.evolve(
+                self._record(event.now),
+                error="DeadlineExceededError",
+                phase=event.phase,
+                outcome=event.outcome,
+            )
+            self.attempts += (record,)
+        return self._end(Fail(error, self.attempts))
+
+    # -- what the handlers share
+
+    def _record(self, now: float) -> Attempt:
+        """What the attempt that ends now met."""
+        return Attempt(
+            started=self.attempt_began - self.began,
+            elapsed=now - self.attempt_began,
+            status_code=None if self.head is None else self.head.status_code,
+        )
+
+    def _maybe_wait(self, now: float, worth_it: bool, advice: float | None, record: Attempt) -> Wait | None:
+        """A retry, if all agree: the rule, the budget, the count, the body, the server's advice and the deadline.
+
+        Keeps the attempt's record either way.
+        """
+        plan = self.plan
+        if worth_it and plan.policy.budget is not None:
+            plan.policy.budget.take()
+            worth_it = plan.policy.budget.allows_retry
+        if (
+            worth_it
+            and self.retries_taken < plan.max_retries
+            and self.request is not None
+            and self.request.can_be_sent
+        ):
+            seconds = advice
+            if seconds is None:
+                seconds = retry.backoff(plan.policy, self.retries_taken, self.random())
+            elif seconds > plan.policy.wait_server_max:
+                seconds = None
+            if seconds is not None and (plan.deadline is None or now + seconds < plan.deadline):
+                self.attempts += (attrs.evolve(record, wait=seconds),)
+                self.retries_taken += 1
+                self.waited += seconds
+                self.state = CallState.WAITING
+                return Wait(seconds, self.retries_taken)
+        self.attempts += (record,)
+        return None
+
+    def _end(self, command: End) -> CallCommand:
+        self.state = CallState.ENDED
+        return command
+
+    def _where_the_time_went(self, event: Expired) -> str:
+        doing = _DOING.get(self.state) or f"in phase {event.phase or 'send'}"
+        count = len(self.attempts) + (self.state is not CallState.WAITING)
+        parts = [f"attempt {count}", f"waits {self.waited:.3g} s"]
+        if event.timings is not None and (spent := str(event.timings)):
+            parts.append(spent)
+        if event.body_size is not None:
+            parts.append(f"{event.body_size} bytes of the body so far")
+        total = self.plan.deadline - self.began if self.plan.deadline is not None else event.now - self.began
+        return f"The deadline of {total:.3g} s passed {doing} ({', '.join(parts)})."
+
+
+_DOING: Final = {
+    CallState.AUTHORIZING: "while getting credentials",
+    CallState.WAITING: "between two attempts",
+}
+
+# state -> event -> handler. An absent cell is illegal. docs/design.md draws this table.
+TRANSITIONS: Final[dict[CallState, dict[type, Callable[..., CallCommand]]]] = {
+    CallState.READY: {Begin: Call._begin},
+    CallState.AUTHORIZING: {
+        Authorized: Call._authorized,
+        AttemptFailed: Call._authorize_failed,
+        Expired: Call._expired,
+    },
+    CallState.SENDING: {
+        HeadReceived: Call._head_received,
+        ResultReady: Call._result_ready,
+        AttemptFailed: Call._send_failed,
+        Expired: Call._expired,
+    },
+    CallState.READING: {
+        ResultReady: Call._result_ready,
+        AttemptFailed: Call._read_failed,
+        Expired: Call._expired,
+    },
+    CallState.WAITING: {Woke: Call._woke, Expired: Call._expired},
+    CallState.ENDED: {},
+}

@@ -1,0 +1,112 @@
+"""One send's time: a single cancel scope whose deadline moves from phase to phase."""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+
+import anyio
+
+from .._model.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    ConnectTimeoutError,
+    DeadlineExceededError,
+    Outcome,
+    Phase,
+    PoolTimeoutError,
+    ReadTimeoutError,
+    WriteTimeoutError,
+)
+from .._model.request import Request
+from .._model.timeouts import Timeout, Timings
+
+__all__ = ["Clock"]
+
+_LIMITS = {
+    Phase.POOL: (PoolTimeoutError, "no connection was free", "pool"),
+    Phase.CONNECT: (ConnectTimeoutError, "the connection was not made", "connect"),
+    Phase.PROXY: (ConnectTimeoutError, "the connection was not made", "connect"),
+    Phase.TLS: (ConnectTimeoutError, "the TLS handshake was not done", "connect"),
+    Phase.SEND: (WriteTimeoutError, "the server took nothing", "write"),
+    Phase.RECEIVE: (ReadTimeoutError, "the server sent nothing", "read"),
+    Phase.BODY: (ReadTimeoutError, "the server sent nothing more of the body", "read"),
+}
+
+
+class Clock:
+    """The limits of one send, and how far it came.
+
+    A context manager around the send: leaving it after a limit passed raises the error that names the limit. The body
+    of a response that was handed to the caller is read in further entries, one for each wait.
+    """
+
+    __slots__ = (
+        "_limited_by",
+        "_scope",
+        "began",
+        "body_size",
+        "deadline",
+        "outcome",
+        "phase",
+        "request",
+        "timeout",
+        "timings",
+    )
+
+    def __init__(self, request: Request, timeout: Timeout, deadline: float | None) -> None:
+        self.request = request
+        self.timeout = timeout
+        self.deadline = math.inf if deadline is None else deadline
+        self.began = anyio.current_time()
+        self.timings = Timings()
+        self.phase = Phase.POOL
+        self.outcome = Outcome.NOT_SENT
+        self.body_size: int | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._limited_by: float | None = None
+
+    def __enter__(self) -> Clock:
+        self._scope = anyio.CancelScope(deadline=self.deadline)
+        self._scope.__enter__()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool:
+        scope = self._scope
+        assert scope is not None
+        caught = scope.__exit__(exc_type, exc, tb)
+        self._scope = None
+        if scope.cancelled_caught:
+            raise self.timeout_error() from None
+        return bool(caught)
+
+    def allow(self, phase: Phase, limit: float | None) -> None:
+        """From now on this phase, for at most *limit* seconds (and never past the deadline)."""
+        self.phase = phase
+        self._limited_by = limit
+        scope = self._scope
+        if scope is not None:
+            if limit is None:
+                scope.deadline = self.deadline
+            else:
+                until = anyio.current_time() + limit
+                scope.deadline = until if until < self.deadline else self.deadline
+
+    def timeout_error(self) -> APITimeoutError:
+        """The error for the limit that has passed."""
+        now = anyio.current_time()
+        self.timings.total = now - self.began
+        if now >= self.deadline:
+            message = f"The deadline passed in phase {self.phase.value} ({self.timings})."
+            return DeadlineExceededError(
+                message, request=self.request, phase=self.phase, outcome=self.outcome
+            )
+        cls, what, name = _LIMITS[self.phase]
+        message = f"{what[0].upper()}{what[1:]} for {self._limited_by:g} s (Timeout {name})."
+        return cls(message, request=self.request, phase=self.phase, outcome=self.outcome)
+
+    def error(self, cls: type[APIConnectionError], message: str) -> APIConnectionError:
+        """An error that knows the phase and the outcome."""
+        return cls(message, request=self.request, phase=self.phase, outcome=self.outcome)

@@ -1,0 +1,183 @@
+"""The pool's driver: does what the pool machine says, in the task of whoever waits."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+import anyio
+
+from .._core import pool as machine
+from .._model.errors import APIConnectionError, Outcome, Phase
+from .._model.timeouts import Limits
+from .._model.url import URL
+from .._wire.h1 import H1Wire
+from .clock import Clock
+from .connect import Connector
+from .connection import Connection, Exchange
+
+__all__ = ["ConnectionPool"]
+
+_Answer: TypeAlias = machine.Use | machine.Open | machine.Refuse
+
+
+class _Waiter:
+    """A ticket whose task waits (or is about to ask whether it has to)."""
+
+    __slots__ = ("answer", "began", "event", "origin")
+
+    def __init__(self, origin: str, began: float) -> None:
+        self.origin = origin
+        self.began = began
+        self.answer: _Answer | None = None
+        self.event: anyio.Event | None = None
+
+    def set(self, answer: _Answer) -> None:
+        self.answer = answer
+        if self.event is not None:
+            self.event.set()
+
+    async def wait(self) -> None:
+        if self.answer is None:
+            self.event = anyio.Event()
+            await self.event.wait()
+            self.event = None
+
+
+class ConnectionPool:
+    """Connections of one transport. Acquiring waits; releasing never does, so that no cancellation can lose a slot.
+
+    ``record``, if set, is called with every event of the machine and the commands that followed.
+    """
+
+    def __init__(self, connector: Connector, limits: Limits) -> None:
+        self._machine = machine.Pool(limits)
+        self._connector = connector
+        self._connections: dict[int, Connection] = {}
+        self._waiters: dict[int, _Waiter] = {}
+        self._last_ticket = 0
+        # Exchanges whose response was collected: any thread may append (the garbage collector runs in all of them).
+        self.collected: deque[Exchange] = deque()
+        self.record: Callable[[machine.PoolEvent, list[machine.PoolCommand]], None] | None = None
+
+    # -- for transports
+
+    async def acquire(self, url: URL, clock: Clock) -> Connection:
+        """A connection to the origin of *url*, for one exchange. Our errors where there is none (outcome not_sent)."""
+        self.bury()
+        first = False
+        while True:
+            connection = await self._acquire_once(url, clock, first)
+            if not connection.used or connection.is_alive():
+                return connection
+            self._step(machine.Broke(connection.number))
+            first = True
+
+    async def _acquire_once(self, url: URL, clock: Clock, first: bool) -> Connection:
+        self._last_ticket += 1
+        ticket = self._last_ticket
+        now = anyio.current_time()
+        waiter = self._waiters[ticket] = _Waiter(url.origin, now)
+        try:
+            self._step(machine.Wanted(ticket, url.origin, now, first=first))
+            while True:
+                if waiter.answer is None:
+                    clock.allow(Phase.POOL, clock.timeout.pool)
+                    await waiter.wait()
+                    clock.timings.queue = anyio.current_time() - now
+                answer, waiter.answer = waiter.answer, None
+                match answer:
+                    case machine.Use():
+                        return self._connections[answer.connection]
+                    case machine.Open():
+                        await self._open(answer, url, clock)
+                    case machine.Refuse():
+                        raise self._refusal(answer, clock)
+                    case None:
+                        pass
+        except BaseException:
+            if isinstance(waiter.answer, machine.Use):  # it came too late: somebody else may have it
+                self._step(machine.Freed(waiter.answer.connection, anyio.current_time()))
+            else:
+                self._step(machine.GaveUp(ticket))
+            raise
+        finally:
+            del self._waiters[ticket]
+
+    async def _open(self, command: machine.Open, url: URL, clock: Clock) -> None:
+        try:
+            stream = await self._connector.connect(url, clock)
+        except APIConnectionError as exc:
+            self._step(machine.OpenFailed(command.connection, exc))
+            return
+        wire = H1Wire()
+        now = anyio.current_time()
+        self._connections[command.connection] = Connection(
+            command.connection, command.origin, stream, wire, self, now
+        )
+        self._step(machine.Opened(command.connection, wire.capacity(), now))
+
+    @staticmethod
+    def _refusal(answer: machine.Refuse, clock: Clock) -> APIConnectionError:
+        if isinstance(answer.error, APIConnectionError):
+            if answer.error.request is clock.request:
+                return answer.error
+            # The opener's error belongs to the opener's call; this call gets its own.
+            error = type(answer.error)(
+                answer.error.message,
+                request=clock.request,
+                phase=answer.error.phase,
+                outcome=Outcome.NOT_SENT,
+            )
+            error.retryable = answer.error.retryable
+            error.__cause__ = answer.error.__cause__
+            return error
+        return closed_error(clock)
+
+    def bury(self) -> None:
+        """Give back what collected responses still held."""
+        while self.collected:
+            self.collected.popleft().abandon()
+
+    def close(self) -> None:
+        """Close every connection, refuse every waiter, now and later."""
+        self._step(machine.Shutdown())
+
+    @property
+    def open_count(self) -> int:
+        return self._machine.open_count
+
+    # -- for connections
+
+    def freed(self, connection: Connection) -> None:
+        self._step(machine.Freed(connection.number, anyio.current_time(), connection.wire.keepalive()))
+
+    def broke(self, connection: Connection) -> None:
+        connection.close()
+        self._step(machine.Broke(connection.number))
+
+    # -- the machine
+
+    def _step(self, event: machine.PoolEvent) -> None:
+        commands = self._machine.step(event)
+        if self.record is not None:
+            self.record(event, commands)
+        for command in commands:
+            match command:
+                case machine.Use() | machine.Open() | machine.Refuse():
+                    waiter = self._waiters.get(command.ticket)
+                    if waiter is not None:
+                        waiter.set(command)
+                case machine.Close():
+                    connection = self._connections.pop(command.connection, None)
+                    if connection is not None:
+                        connection.close()
+                case machine.WakeAt():
+                    pass  # nothing runs in the background: expired connections are closed at the next event
+
+
+def closed_error(clock: Clock) -> APIConnectionError:
+    error = clock.error(APIConnectionError, "The client was closed.")
+    error.retryable = False
+    return error

@@ -1,0 +1,483 @@
+"""The response as a transport gives it: a head, and a body that is read or not yet read."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Protocol
+
+import anyio
+import anyio.lowlevel
+
+from .._model.errors import APIConnectionError, ContentDecodingError, Outcome, Phase
+from .._model.head import ResponseHead
+from .._model.headers import Headers, HeadersInput
+from .._model.request import Request, check_piece
+from .._model.timeouts import Timings
+from .._wire import json as _json
+from .._wire.coding import ContentDecoder, DecodingFailed, make_decoder
+from .clock import Clock
+from .connection import Exchange
+from .pool import ConnectionPool
+
+__all__ = ["BodyIterator", "BodyStream", "RawBody", "Response", "decode_text"]
+
+DRAIN_SIZE = 64 * 1024  # a rest of a body up to this size ...
+DRAIN_TIME = (
+    0.1  # ... that comes within this time (seconds) is read, so that the connection can be used again
+)
+MAX_RATIO = 200.0  # decoded bytes per byte received, beyond the first 16 MiB; the client can change it
+UNSET = object()
+
+
+class RawBody(Protocol):
+    """A body as it comes from the wire, before any content coding is undone."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def __anext__(self) -> bytes: ...
+    async def aclose(self) -> None: ...
+
+
+class BodyStream:
+    """The body of a response on our own connection; whoever holds it reads it to its end or closes it.
+
+    A wait that is cancelled loses nothing. A dropped stream gives its exchange back at the pool's next event.
+    """
+
+    __slots__ = ("_began", "_clock", "_done", "_exchange", "_pool")
+
+    def __init__(self, exchange: Exchange, clock: Clock, pool: ConnectionPool) -> None:
+        self._exchange = exchange
+        self._clock = clock
+        self._pool = pool
+        self._done = False
+        self._began = anyio.current_time()
+
+    def __aiter__(self) -> BodyStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._done:
+            raise StopAsyncIteration
+        if self._exchange.has_events:
+            await anyio.lowlevel.checkpoint()
+            data = await self._next()
+        else:
+            with self._clock:
+                data = await self._next()
+        if data is None:
+            raise StopAsyncIteration
+        return data
+
+    async def read(self) -> bytes:
+        """All of it, under one cancel scope."""
+        if self._done:
+            return b""
+        pieces: list[bytes] = []
+        if self._exchange.over:  # it came with the head
+            await self._collect(pieces)
+        else:
+            with self._clock:
+                await self._collect(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _collect(self, pieces: list[bytes]) -> None:
+        while (data := await self._next()) is not None:
+            pieces.append(data)
+
+    async def _next(self) -> bytes | None:
+        self._clock.phase = Phase.BODY
+        try:
+            data = await self._exchange.next_data()
+        except APIConnectionError:
+            self._finish()
+            raise
+        if data is None:
+            self._finish()
+        return data
+
+    def _finish(self) -> None:
+        self._done = True
+        self._exchange.abandon()
+        timings = self._clock.timings
+        if timings.body is None:
+            now = anyio.current_time()
+            timings.body = now - self._began
+            timings.total = now - self._clock.began
+
+    @property
+    def trailers(self) -> Headers | None:
+        return self._exchange.trailers
+
+    def abandon(self) -> None:
+        """Take in what has arrived, and give up the rest. Never waits."""
+        if not self._done:
+            if not self._exchange.over:
+                self._exchange.read_arrived()
+            self._finish()
+
+    async def aclose(self) -> None:
+        """Read a short rest if it comes soon, else give it up. Nothing is waited for when cancelled."""
+        if self._done:
+            return
+        exchange = self._exchange
+        try:
+            if not exchange.over:
+                exchange.read_arrived()
+            if not exchange.over:
+                with anyio.move_on_after(DRAIN_TIME):
+                    size = 0
+                    while size <= DRAIN_SIZE and (data := await exchange.next_data()) is not None:
+                        size += len(data)
+        except APIConnectionError:
+            pass
+        finally:
+            self._finish()
+
+    def __del__(self) -> None:
+        # Any thread may collect, with or without a loop: only leave a note, the pool frees it at its next event.
+        if not self._done and not self._exchange.over:
+            self._pool.collected.append(self._exchange)
+
+
+class BodyIterator:
+    """The decoded body, piece by piece: as it arrives, or in pieces of exactly ``chunk_size`` bytes, the last shorter."""
+
+    __slots__ = ("_chunk_size", "_decoder", "_ended", "_kept", "_raw", "_response")
+
+    def __init__(
+        self, response: Response, raw: RawBody, decoder: ContentDecoder | None, chunk_size: int | None
+    ) -> None:
+        self._response = response
+        self._raw = raw
+        self._decoder = decoder
+        self._chunk_size = chunk_size
+        self._kept = bytearray()
+        self._ended = False
+
+    def __aiter__(self) -> BodyIterator:
+        return self
+
+    async def __anext__(self) -> bytes:
+        size = self._chunk_size
+        if size is None:
+            piece = b"" if self._ended else await self._decoded()
+            if not piece:
+                raise StopAsyncIteration
+            return piece
+        while len(self._kept) < size and not self._ended:
+            self._kept += await self._decoded()
+        if not self._kept:
+            raise StopAsyncIteration
+        piece = bytes(self._kept[:size])
+        del self._kept[:size]
+        return piece
+
+    async def _decoded(self) -> bytes:
+        """The next decoded bytes, ``b""`` at the end."""
+        decoder = self._decoder
+        while True:
+            try:
+                raw = await anext(self._raw)
+            except StopAsyncIteration:
+                self._ended = True
+                self._response.is_closed = True
+                if decoder is not None:
+                    self._response.decode(decoder, None)
+                return b""
+            piece = check_piece(raw) if decoder is None else self._response.decode(decoder, raw)
+            if len(piece):
+                return bytes(piece)
+
+    async def aclose(self) -> None:
+        self._ended = True
+        self._kept.clear()
+        await self._response.aclose()
+
+
+class _UserBody:
+    """An iterable of a user's Response (``MockTransport``) as a raw body."""
+
+    __slots__ = ("_iterator",)
+
+    def __init__(self, source: AsyncIterable[bytes]) -> None:
+        self._iterator = aiter(source)
+
+    def __aiter__(self) -> _UserBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._iterator)
+
+    async def aclose(self) -> None:
+        aclose = getattr(self._iterator, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+
+class Response:
+    """One HTTP response: ``status_code, headers, http_version, url, request``, and a body.
+
+    ``content`` is the decoded body (RuntimeError while it is unread), ``text`` and ``json()`` are made of it; ``await
+    read()`` reads it, ``iter_bytes()`` gives it piece by piece, ``await aclose()`` gives it up. Whoever holds a response
+    reads it to its end or closes it. ``content=`` may be an async iterable of bytes. Once read, it pickles and copies.
+    """
+
+    def __init__(
+        self,
+        status_code: int = 200,
+        *,
+        headers: HeadersInput | None = None,
+        content: bytes | str | AsyncIterable[bytes] | None = None,
+        json: object = UNSET,
+        request: Request | None = None,
+    ) -> None:
+        if isinstance(status_code, bool) or not isinstance(status_code, int) or not 100 <= status_code <= 999:
+            raise ValueError(f"status_code must be an int between 100 and 999, got {status_code!r}")
+        self.head = ResponseHead(status_code, headers if isinstance(headers, Headers) else Headers(headers))
+        self.request = request
+        self.timings: Timings | None = None
+        self.max_decompression_ratio: float | None = MAX_RATIO
+        self.is_closed = False
+        self._raw: RawBody | None = None
+        self._raw_content: bytes | None = None
+        self._content: bytes | None = None
+        if json is not UNSET:
+            if content is not None:
+                raise TypeError("pass content= or json=, not both")
+            self._raw_content = _json.dumps(json)
+            self.headers.setdefault("Content-Type", "application/json")
+        elif content is None:
+            self._raw_content = b""
+        elif isinstance(content, bytes | bytearray | memoryview):
+            self._raw_content = bytes(content)
+        elif isinstance(content, str):
+            self._raw_content = content.encode("utf-8")
+            self.headers.setdefault("Content-Type", "text/plain; charset=utf-8")
+        elif isinstance(content, AsyncIterable):
+            self._raw = _UserBody(content)
+        else:
+            raise TypeError(
+                f"content= takes bytes, str or an async iterable of bytes, not {type(content).__name__}"
+            )
+
+    @classmethod
+    def from_wire(
+        cls, head: ResponseHead, raw: RawBody, request: Request, timings: Timings | None = None
+    ) -> Response:
+        """A response whose body is still to be read from *raw*."""
+        self = cls.__new__(cls)
+        self.head = head
+        self.request = request
+        self.timings = timings
+        self.max_decompression_ratio = MAX_RATIO
+        self.is_closed = False
+        self._raw = raw
+        self._raw_content = self._content = None
+        return self
+
+    # -- the head
+
+    @property
+    def status_code(self) -> int:
+        return self.head.status_code
+
+    @property
+    def headers(self) -> Headers:
+        return self.head.headers
+
+    @property
+    def http_version(self) -> str:
+        """``"HTTP/1.1"`` or ``"HTTP/2"``."""
+        return self.head.http_version
+
+    @property
+    def url(self) -> object:
+        """The URL of the request, None where there is no request."""
+        return None if self.request is None else self.request.url
+
+    @property
+    def trailers(self) -> Headers | None:
+        """The trailer fields (RFC 9110 section 6.5), once the body has been read."""
+        return getattr(self._raw, "trailers", None)
+
+    # -- the body
+
+    @property
+    def content(self) -> bytes:
+        """The decoded body. RuntimeError while it is unread."""
+        if self._content is None:
+            if self._raw_content is None:
+                raise RuntimeError("the response's body has not been read: use `await response.read()`")
+            decoder = self._make_decoder()
+            if decoder is None:
+                self._content = self._raw_content
+            else:
+                self._content = self.decode(decoder, self._raw_content) + self.decode(decoder, None)
+        return self._content
+
+    @property
+    def text(self) -> str:
+        """The body as text: the charset of the Content-Type where it names a text codec, else UTF-8. Never fails."""
+        return decode_text(self.content, self.headers.get("content-type"))
+
+    def json(self) -> object:
+        """The body as JSON. ValueError where it is none."""
+        return _json.loads(self.content)
+
+    async def read(self) -> bytes:
+        """Read the body to its end, decode it, keep it as ``content`` and return it."""
+        if self._content is None and self._raw_content is None:
+            raw = self._take_raw()
+            try:
+                if isinstance(raw, BodyStream):
+                    self._raw_content = await raw.read()
+                else:
+                    self._raw_content = b"".join([bytes(check_piece(piece)) async for piece in raw])
+            except BaseException:
+                await self._close_raw()
+                raise
+            self.is_closed = True
+        return self.content
+
+    def iter_bytes(self, chunk_size: int | None = None) -> BodyIterator:
+        """The decoded body, piece by piece; it can be asked for once, unless the body was read before."""
+        if chunk_size is not None and (isinstance(chunk_size, bool) or chunk_size < 1):
+            raise ValueError(f"chunk_size must be at least 1, got {chunk_size!r}")
+        if self._content is not None or self._raw_content is not None:
+            return BodyIterator(self, _ReadBody(self.content), None, chunk_size)
+        return BodyIterator(self, self._take_raw(), self._make_decoder(), chunk_size)
+
+    def iter_raw(self) -> RawBody:
+        """The body as it came, content codings not undone; it can be asked for once."""
+        if self._raw_content is not None:
+            return _ReadBody(self._raw_content)
+        return self._take_raw()
+
+    async def read_at_most(self, size: int) -> None:
+        """Read up to *size* bytes of the body and give up the rest; what failed to come is left out, never raised.
+
+        For the bodies of errors: they must not replace the error that they describe.
+        """
+        if self._content is not None or self._raw_content is not None:
+            return
+        kept = bytearray()
+        try:
+            async for piece in self.iter_bytes():
+                kept += piece[: size - len(kept)]
+                if len(kept) >= size:
+                    break
+        except (APIConnectionError, OSError):
+            pass
+        finally:
+            self._content = bytes(kept)
+            await self._close_raw()
+
+    async def aclose(self) -> None:
+        """Give up the body. A short rest that comes at once is read, so that the connection can be used again."""
+        self.is_closed = True
+        if self._raw is not None and self._raw_content is None:
+            await self._raw.aclose()
+
+    async def _close_raw(self) -> None:
+        self.is_closed = True
+        if isinstance(self._raw, BodyStream):
+            self._raw.abandon()
+        elif self._raw is not None:
+            with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 1.0):
+                await self._raw.aclose()
+
+    async def dispose(self) -> None:
+        """Close without reading on, also while cancelled: for whoever is about to raise."""
+        await self._close_raw()
+
+    def _take_raw(self) -> RawBody:
+        if self.is_closed or self._raw is None:
+            raise RuntimeError("the response was closed before its body was read")
+        if self._raw_taken:
+            raise RuntimeError(
+                "the response's body is being read, or was read, by an iterator that was asked for before"
+            )
+        self._raw_taken = True
+        return self._raw
+
+    _raw_taken = False
+
+    # -- content codings
+
+    def _make_decoder(self) -> ContentDecoder | None:
+        try:
+            return make_decoder(self.headers.get("content-encoding"), self.max_decompression_ratio)
+        except DecodingFailed as exc:
+            raise self._decoding_error(exc) from exc
+
+    def decode(self, decoder: ContentDecoder, data: bytes | None) -> bytes:
+        """Undo the content codings of *data*, None for the end. ContentDecodingError where that fails."""
+        try:
+            if data is not None:
+                return decoder.feed(data)
+            decoder.finish()
+            return b""
+        except DecodingFailed as exc:
+            raise self._decoding_error(exc) from exc
+
+    def _decoding_error(self, exc: DecodingFailed) -> ContentDecodingError:
+        message = f"The answer's content coding cannot be undone: {exc}."
+        return ContentDecodingError(message, request=self.request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status_code}>"
+
+    def __getstate__(self) -> dict[str, object]:
+        state = self.__dict__.copy()
+        if self._raw_content is None and self._content is None:
+            state["_content"] = b""
+        state["_raw"] = None
+        return state
+
+
+class _ReadBody:
+    """A body that has been read, as a raw body of one piece."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> _ReadBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        content, self._content = self._content, b""
+        if not content:
+            raise StopAsyncIteration
+        return content
+
+    async def aclose(self) -> None:
+        self._content = b""
+
+
+_CHARSET = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;\"]+))", re.IGNORECASE)
+
+
+def charset_of(content_type: str | None) -> str:
+    """The codec that a Content-Type names, where it is a text codec that Python knows; else UTF-8."""
+    match = _CHARSET.search(content_type or "")
+    if match:
+        try:
+            info = codecs.lookup(match[1] or match[2] or "")
+            if getattr(info, "_is_text_encoding", True):
+                return info.name
+        except (LookupError, ValueError):
+            pass
+    return "utf-8"
+
+
+def decode_text(data: bytes, content_type: str | None) -> str:
+    """*data* as text, by the charset of the Content-Type; what cannot be decoded becomes U+FFFD. Never fails."""
+    try:
+        return data.decode(charset_of(content_type), "replace")
+    except (UnicodeError, ValueError):
+        return data.decode("utf-8", "replace")

@@ -1,0 +1,140 @@
+"""A TCP or Unix socket as a stream of bytes.
+
+Plain non-blocking sockets, and anyio only to wait for them: what the kernel took is known to the byte (so that
+``not_sent`` is a fact and not a guess), a wait can be cancelled anywhere without losing data, what has arrived can be
+read without waiting, and closing is synchronous, so that no cancellation can lose it.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+import anyio
+
+__all__ = ["READ_SIZE", "SocketStream", "Stream", "StreamClosed"]
+
+READ_SIZE = 64 * 1024  # what one read asks for; the kernel rarely has more ready on one connection
+
+
+class StreamClosed(OSError):
+    """This stream was closed on our side, perhaps by another task."""
+
+
+class Stream(Protocol):
+    """What a connection needs of its socket, encrypted or not. Errors of the peer are OSError (ssl.SSLError is one)."""
+
+    def receive_nowait(self) -> bytes | None:
+        """What has arrived: bytes, ``b""`` for the end, None for nothing yet."""
+        ...
+
+    async def receive(self) -> bytes:
+        """Wait for bytes; ``b""`` is the end. Always a checkpoint."""
+        ...
+
+    def send_nowait(self, data: bytes) -> None:
+        """Hand *data* to the kernel, as much as it takes now. What is left is the stream's to keep: see flush."""
+        ...
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes the stream still keeps."""
+        ...
+
+    async def flush(self) -> None:
+        """Wait until at least some of the kept bytes are with the kernel. Always a checkpoint."""
+        ...
+
+    @property
+    def sent(self) -> int:
+        """How many bytes of what was sent the kernel has taken."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SocketStream:
+    """See :class:`Stream`. The socket is connected and non-blocking."""
+
+    __slots__ = ("_closed", "_kept", "_sock", "sent")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._kept = bytearray()
+        self._closed = False
+        self.sent = 0
+
+    @property
+    def socket(self) -> socket.socket:
+        return self._sock
+
+    def receive_nowait(self) -> bytes | None:
+        if self._closed:
+            raise StreamClosed("the connection was closed")
+        try:
+            return self._sock.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    async def receive(self) -> bytes:
+        while True:
+            await self._wait(anyio.wait_readable)
+            data = self.receive_nowait()
+            if data is not None:
+                return data
+
+    def send_nowait(self, data: bytes) -> None:
+        if self._closed:
+            raise StreamClosed("the connection was closed")
+        if self._kept:
+            self._kept += data
+            return
+        try:
+            taken = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            taken = 0
+        self.sent += taken
+        if taken < len(data):
+            self._kept += memoryview(data)[taken:]
+
+    @property
+    def unsent(self) -> int:
+        return len(self._kept)
+
+    async def flush(self) -> None:
+        while True:
+            await self._wait(anyio.wait_writable)
+            try:
+                with memoryview(self._kept) as kept:
+                    taken = self._sock.send(kept)
+            except (BlockingIOError, InterruptedError):
+                continue
+            self.sent += taken
+            del self._kept[:taken]
+            return
+
+    async def _wait(self, wait: _Wait) -> None:
+        if self._closed:
+            raise StreamClosed("the connection was closed")
+        try:
+            await wait(self._sock)
+        except anyio.ClosedResourceError:
+            raise StreamClosed("the connection was closed") from None
+        if self._closed:
+            raise StreamClosed("the connection was closed")
+
+    def close(self) -> None:
+        """Close the socket now; a task that waits for it gets :class:`StreamClosed`. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._kept.clear()
+        try:
+            anyio.notify_closing(self._sock)
+        except RuntimeError:
+            pass  # collected outside of its loop: nobody waits
+        self._sock.close()
+
+
+class _Wait(Protocol):
+    async def __call__(self, obj: socket.socket, /) -> None: ...

@@ -1,0 +1,225 @@
+"""Header fields: an ordered, case-insensitive, multi-valued mapping (RFC 9110 section 5).
+
+A field is kept as ``(lower-case name, name as given, value, value on the wire)``: the first finds it, the second and
+fourth are written, the third is read. Lists are short (about fifteen fields), so a scan beats an index.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import TypeAlias
+
+from .given import Omit
+
+__all__ = ["Headers", "HeadersInput", "check_method"]
+
+HeadersInput: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]] | Headers"
+
+# RFC 9110 section 5.6.2: token = 1*tchar
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 9110 section 5.5: no CR, LF or NUL; of the other control characters only HTAB.
+_FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+# A repr shows the values of fields that are known to be harmless, and of no others: which names carry secrets is
+# the server's choice (`X-Api-Key`, `X-Goog-Api-Key`, `apikey`...), so a list of secret names is never complete.
+_SHOWN = frozenset(
+    [
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "accept-ranges",
+        "age",
+        "allow",
+        "cache-control",
+        "connection",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-range",
+        "content-type",
+        "date",
+        "etag",
+        "expect",
+        "expires",
+        "host",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-unmodified-since",
+        "keep-alive",
+        "last-modified",
+        "prefer",
+        "range",
+        "request-id",
+        "retry-after",
+        "retry-after-ms",
+        "server",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "vary",
+        "via",
+        "x-request-id",
+        "x-should-retry",
+        "x-stainless-retry-count",
+    ]
+)
+
+
+def check_method(method: object) -> str:
+    """The method in upper case; TypeError or ValueError where it is no token (RFC 9110 section 9.1)."""
+    if not isinstance(method, str):
+        raise TypeError(f"the method must be a str such as 'GET', not {type(method).__name__}")
+    if not _TOKEN.fullmatch(method):
+        raise ValueError(f"the method {method!r} is no token (RFC 9110 section 9.1)")
+    return method.upper()
+
+
+def _field(name: object, value: object) -> tuple[str, str, str, bytes]:
+    if not isinstance(name, str):
+        raise TypeError(f"a header name must be a str, not {type(name).__name__}")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"the header name {name!r} is no token (RFC 9110 section 5.1)")
+    if not isinstance(value, str):
+        raise TypeError(f"the value of header {name!r} must be a str, not {type(value).__name__}")
+    if _FORBIDDEN_IN_VALUE.search(value):
+        raise ValueError(f"the value of header {name!r} has a control character in it (RFC 9110 section 5.5)")
+    value = value.strip(" \t")
+    try:
+        return name.lower(), str(name), value, value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"the value of header {name!r} has a lone surrogate in it") from None
+
+
+class Headers(MutableMapping[str, str]):
+    """Header fields in order, found whatever their case, repeated ones kept.
+
+    ``h[name]`` and ``h.get(name)`` join repeated fields with ``", "`` (RFC 9110 section 5.3); :meth:`get_list` and
+    :meth:`multi_items` keep them apart; :attr:`raw` is what stands on the wire. ``h[name] = value`` replaces every
+    field of that name, :meth:`add` appends one more. Names that are no token, and values with CR, LF, NUL or other
+    control characters, are a ValueError. The repr hides the values of all fields that are not known to be harmless.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, headers: HeadersInput | None = None) -> None:
+        self._fields: list[tuple[str, str, str, bytes]] = []
+        if headers is None:
+            return
+        if isinstance(headers, Headers):
+            self._fields = headers._fields.copy()
+        elif isinstance(headers, Mapping):
+            for name, value in headers.items():
+                self._fields.append(_field(name, value))
+        else:
+            for name, value in headers:
+                self._fields.append(_field(name, value))
+
+    @classmethod
+    def from_wire(cls, raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """Fields as a codec read and checked them. Bytes that are no UTF-8 are read as Latin-1 (RFC 9110 5.5)."""
+        self = cls()
+        for name, value in raw:
+            shown = name.decode("ascii")
+            try:
+                text = value.decode("utf-8")
+            except UnicodeDecodeError:
+                text = value.decode("latin-1")
+            self._fields.append((shown.lower(), shown, text, value))
+        return self
+
+    @property
+    def raw(self) -> list[tuple[bytes, bytes]]:
+        """``(name, value)`` pairs of bytes, as on the wire: order and case kept."""
+        return [(name.encode("ascii"), value) for _, name, _, value in self._fields]
+
+    def get_list(self, name: str) -> list[str]:
+        """Every value of *name*, in order; an empty list where there is none."""
+        key = name.lower()
+        return [field[2] for field in self._fields if field[0] == key]
+
+    def multi_items(self) -> list[tuple[str, str]]:
+        """``(name, value)`` pairs of str, repeated fields apart, names as they were given."""
+        return [(field[1], field[2]) for field in self._fields]
+
+    def add(self, name: str, value: str) -> None:
+        """Append one more field of this name."""
+        self._fields.append(_field(name, value))
+
+    def copy(self) -> Headers:
+        return Headers(self)
+
+    __copy__ = copy
+
+    def apply(self, layer: Mapping[str, str | Omit]) -> set[str]:
+        """Lay *layer* over these fields; return the lower-case names that its ``omit`` values removed.
+
+        Each name of the layer replaces all fields of that name, in their place.
+        """
+        omitted: set[str] = set()
+        for name, value in layer.items():
+            if isinstance(value, Omit):
+                omitted.add(name.lower())
+                self.pop(name, None)
+            else:
+                self[name] = value
+                omitted.discard(name.lower())
+        return omitted
+
+    def __getitem__(self, name: str) -> str:
+        key = name.lower()
+        values = [field[2] for field in self._fields if field[0] == key]
+        if not values:
+            raise KeyError(name)
+        return values[0] if len(values) == 1 else ", ".join(values)
+
+    def __setitem__(self, name: str, value: str) -> None:
+        new = _field(name, value)
+        for place, field in enumerate(self._fields):
+            if field[0] == new[0]:
+                rest = [other for other in self._fields[place + 1 :] if other[0] != new[0]]
+                self._fields[place:] = [new, *rest]
+                return
+        self._fields.append(new)
+
+    def __delitem__(self, name: str) -> None:
+        key = name.lower()
+        kept = [field for field in self._fields if field[0] != key]
+        if len(kept) == len(self._fields):
+            raise KeyError(name)
+        self._fields = kept
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        key = name.lower()
+        return any(field[0] == key for field in self._fields)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({field[0]: field[1] for field in self._fields}.values())
+
+    def __len__(self) -> int:
+        return len({field[0] for field in self._fields})
+
+    def __eq__(self, other: object) -> bool:
+        """Equal names (whatever the case) and values in the same order of each name."""
+        if isinstance(other, Mapping) and not isinstance(other, Headers):
+            try:
+                other = Headers(other)  # pyright: ignore[reportUnknownArgumentType]
+            except (TypeError, ValueError):
+                return False
+        if not isinstance(other, Headers):
+            return NotImplemented
+        return sorted((f[0], f[3]) for f in self._fields) == sorted((f[0], f[3]) for f in other._fields)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{name!r}: {value if lower in _SHOWN else '***'!r}" for lower, name, value, _ in self._fields
+        )
+        return f"Headers({{{shown}}})"

@@ -1,0 +1,108 @@
+"""Everything that one request may say about itself."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from .given import NotGiven, Omit, not_given
+from .headers import check_method
+from .request import Content
+from .timeouts import Timeout, check_seconds
+from .url import URL
+
+__all__ = ["RawMode", "RequestOptions", "check_retries"]
+
+
+def check_retries(value: object) -> int:
+    """A number of retries; TypeError or ValueError for anything else (None too: 0 switches retries off)."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"max_retries must be an int, not {type(value).__name__}; 0 switches retries off")
+    if value < 0:
+        raise ValueError(f"max_retries must be at least 0, got {value}")
+    return value
+
+
+class RawMode(enum.Enum):
+    """Whether a call gives the decoded object, or the response it would be decoded from."""
+
+    PARSED = "parsed"
+    RAW = "raw"  # an AsyncAPIResponse, its body read
+    STREAMED = "streamed"  # an AsyncAPIResponse, its body not read
+
+
+def _check_timeout(value: float | Timeout | NotGiven | None) -> Timeout | NotGiven:
+    return value if isinstance(value, NotGiven) else Timeout.of(value)
+
+
+def _check_deadline(value: float | NotGiven | None) -> float | NotGiven | None:
+    return value if isinstance(value, NotGiven) else check_seconds("deadline", value)
+
+
+def _check_max_retries(value: int | NotGiven) -> int | NotGiven:
+    return value if isinstance(value, NotGiven) else check_retries(value)
+
+
+def _check_mapping(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, NotGiven | Mapping):
+        raise TypeError(f"{attribute.name} must be a mapping or not_given, not {type(value).__name__}")
+
+
+@attrs.define
+class RequestOptions:
+    """The options of one request. What is ``not_given`` is inherited from the client; None switches off.
+
+    ``url``: a path below the client's base URL, or an absolute URL. ``json_data``: a value to send as JSON;
+    ``extra_json`` merges into it. ``content``: a body as it stands. ``timeout`` as in :class:`Timeout`; ``deadline``:
+    seconds for the whole call. ``event_timeout``: seconds without an item of a stream. ``post_parser``: a function
+    over the decoded object. A mapping with these names may be passed wherever options are taken.
+    """
+
+    method: str = attrs.field(default="get", converter=check_method)
+    url: str | URL = ""
+    headers: Mapping[str, str | Omit] | NotGiven = attrs.field(
+        default=not_given, validator=_check_mapping, repr=False
+    )
+    params: Mapping[str, object] | NotGiven = attrs.field(
+        default=not_given, validator=_check_mapping, repr=False
+    )
+    json_data: object = attrs.field(default=not_given, repr=False)
+    content: Content | None = attrs.field(default=None, repr=False)
+    files: object = attrs.field(default=None, repr=False)
+    form: Mapping[str, object] | None = attrs.field(default=None, repr=False)
+    extra_json: Mapping[str, object] | None = attrs.field(default=None, repr=False)
+    timeout: Timeout | NotGiven = attrs.field(default=not_given, converter=_check_timeout)
+    deadline: float | NotGiven | None = attrs.field(default=not_given, converter=_check_deadline)
+    max_retries: int | NotGiven = attrs.field(default=not_given, converter=_check_max_retries)
+    idempotency_key: str | NotGiven | None = attrs.field(default=not_given, repr=False)
+    follow_redirects: bool | NotGiven = not_given
+    expect_continue: bool = False
+    compress: str | None = None
+    progress: Callable[[int, int | None], object] | None = None
+    on_informational: Callable[[int, Any], object] | None = None
+    trailers: Callable[[], Mapping[str, str]] | None = None
+    event_timeout: float | None = attrs.field(default=None)
+    strict: bool | NotGiven = not_given
+    post_parser: Callable[[Any], Any] | NotGiven = not_given
+    raw_mode: RawMode = attrs.field(default=RawMode.PARSED, repr=False)
+
+    @event_timeout.validator
+    def _check_event_timeout(self, attribute: object, value: object) -> None:
+        check_seconds("event_timeout", value)
+
+    @classmethod
+    def of(cls, options: RequestOptions | Mapping[str, Any]) -> RequestOptions:
+        """*options* as RequestOptions; TypeError for a mapping with a name that is no option."""
+        if isinstance(options, RequestOptions):
+            return options
+        if not isinstance(options, Mapping):
+            raise TypeError(f"options must be RequestOptions or a mapping, not {type(options).__name__}")
+        if unknown := [name for name in options if name not in _NAMES]:
+            raise TypeError(f"unknown option {unknown[0]!r}; the options are: {', '.join(sorted(_NAMES))}")
+        return cls(**options)
+
+
+_NAMES = frozenset(a.name for a in attrs.fields(RequestOptions)) - {"raw_mode"}

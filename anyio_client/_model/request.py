@@ -1,0 +1,178 @@
+"""The request as a transport gets it, and its body.
+
+The only ``async`` here runs over the caller's own iterable; nothing in this file does I/O.
+"""
+
+from __future__ import annotations
+
+import json as _json
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import TypeAlias
+
+import attrs
+
+from .headers import Headers, HeadersInput, check_method
+from .url import URL
+
+__all__ = ["IDEMPOTENT_METHODS", "Content", "Request", "StreamedBody", "make_body"]
+
+Pieces: TypeAlias = "AsyncIterable[bytes] | Iterable[bytes]"
+Content: TypeAlias = "bytes | bytearray | memoryview | str | Pieces | Callable[[], Pieces]"
+
+# RFC 9110 section 9.2.2
+IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+
+@attrs.define(eq=False)
+class StreamedBody:
+    """A body that is made piece by piece.
+
+    ``source`` is an iterable of bytes, sync or async, or (``replayable``) something that makes a fresh one each time.
+    ``length`` is the number of bytes, if known; otherwise HTTP/1.1 sends it chunked. ``used`` becomes true when the
+    first piece is asked for: from then on, what is not replayable cannot be sent again.
+    """
+
+    source: Pieces | Callable[[], Pieces] = attrs.field(repr=False)
+    replayable: bool
+    length: int | None = None
+    used: bool = False
+
+    def open(self) -> Pieces:
+        """The pieces of one send. RuntimeError where they were used before and cannot be made again."""
+        if self.used and not self.replayable:
+            raise RuntimeError(
+                "this body was sent before and cannot be made again: pass bytes, a list or a callable"
+            )
+        self.used = True
+        if isinstance(self.source, AsyncIterable | Iterable):
+            return self.source
+        pieces = self.source()
+        if not isinstance(pieces, AsyncIterable | Iterable) or isinstance(pieces, str):
+            raise TypeError(
+                f"the content callable must give an iterable of bytes, not {type(pieces).__name__}"
+            )
+        return [pieces] if isinstance(pieces, bytes | bytearray | memoryview) else pieces
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether a (further) send of it is possible."""
+        return self.replayable or not self.used
+
+
+def make_body(content: object) -> bytes | StreamedBody:
+    """*content* as a body; TypeError for what can be none."""
+    match content:
+        case bytes():
+            return content
+        case str():
+            return content.encode("utf-8")
+        case bytearray() | memoryview():
+            return bytes(content)
+        case list() | tuple():
+            pieces: list[object] = list(content)  # pyright: ignore[reportUnknownArgumentType]
+            for piece in pieces:
+                check_piece(piece)
+            return StreamedBody(pieces, replayable=True)  # type: ignore[arg-type]
+        case dict():
+            raise TypeError("content= takes bytes, str or an iterable of bytes; for JSON pass body=")
+        case AsyncIterable() | Iterable():
+            return StreamedBody(content, replayable=False)  # pyright: ignore[reportUnknownArgumentType]
+        case _ if callable(content):
+            return StreamedBody(content, replayable=True)
+        case _:
+            raise TypeError(
+                "content= takes bytes, str, an iterable or async iterable of bytes, or a callable that makes one, "
+                f"not {type(content).__name__}"
+            )
+
+
+def check_piece(piece: object) -> bytes | bytearray | memoryview:
+    """*piece* itself; TypeError where it is not bytes."""
+    if not isinstance(piece, bytes | bytearray | memoryview):
+        raise TypeError(f"a body is made of bytes, its iterable gave {type(piece).__name__}")
+    return piece
+
+
+class Request:
+    """One HTTP request: ``method`` (upper case), ``url``, ``headers`` (may be changed until it is sent), a body.
+
+    ``content`` is the body as bytes (RuntimeError while a streamed one is unread: see :meth:`read`); ``body`` is what
+    a transport sends, bytes or a :class:`StreamedBody`. Pickles and copies; a streamed body does not go along.
+    """
+
+    __slots__ = ("body", "headers", "method", "url")
+
+    def __init__(
+        self,
+        method: str,
+        url: str | URL,
+        *,
+        headers: HeadersInput | None = None,
+        content: Content | StreamedBody | None = None,
+    ) -> None:
+        self.method = check_method(method)
+        self.url = URL(url)
+        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.body: bytes | StreamedBody
+        if content is None:
+            self.body = b""
+        elif isinstance(content, StreamedBody):
+            self.body = content
+        else:
+            self.body = make_body(content)
+
+    @property
+    def content(self) -> bytes:
+        """The body. RuntimeError while it is a stream that nobody has read."""
+        if isinstance(self.body, bytes):
+            return self.body
+        raise RuntimeError(
+            "the request's body is a stream that has not been read: use `await request.read()`"
+        )
+
+    def json(self) -> object:
+        """The body as JSON. ValueError where it is none."""
+        return _json.loads(self.content)
+
+    async def read(self) -> bytes:
+        """Read a streamed body to its end, keep it as ``content`` and return it."""
+        if not isinstance(self.body, bytes):
+            pieces = self.body.open()
+            if isinstance(pieces, AsyncIterable):
+                self.body = b"".join([bytes(check_piece(piece)) async for piece in pieces])
+            else:
+                self.body = b"".join([bytes(check_piece(piece)) for piece in pieces])
+        return self.body
+
+    @property
+    def is_idempotent(self) -> bool:
+        """Whether the method is idempotent (RFC 9110 section 9.2.2)."""
+        return self.method in IDEMPOTENT_METHODS
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether the body can be sent (again)."""
+        return isinstance(self.body, bytes) or self.body.can_be_sent
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Request:
+            return NotImplemented
+        return (self.method, self.url, self.headers, self.body) == (
+            other.method,
+            other.url,
+            other.headers,
+            other.body,
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.url.redacted}>"
+
+    def __getstate__(self) -> dict[str, object]:
+        body = self.body if isinstance(self.body, bytes) else b""
+        return {"method": self.method, "url": self.url, "headers": self.headers, "body": body}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)

@@ -1,0 +1,219 @@
+"""Lists that come in pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from urllib.parse import unquote, urljoin
+
+import attrs
+
+from ._core.build import passes_to_other_origin
+from ._model.errors import APIResponseValidationError
+from ._model.given import NotGiven, not_given
+from ._model.options import RequestOptions
+from ._model.url import URL
+
+if TYPE_CHECKING:
+    from ._client import AsyncAPIClient
+    from ._io.response import Response
+
+__all__ = ["AsyncPage", "AsyncPaginator", "CursorPage", "PageInfo"]
+
+T = TypeVar("T")
+PageT = TypeVar("PageT", bound="AsyncPage[Any]")
+
+
+@attrs.frozen(init=False)
+class PageInfo:
+    """How to ask for the next page: a URL (absolute, or relative to the last request's), or changes to the request.
+
+    ``params`` and ``json`` are merged into the last request's; with ``url`` the URL's own parameters win.
+    """
+
+    url: str | URL | None
+    params: Mapping[str, object] | None
+    json: Mapping[str, object] | None
+
+    def __init__(
+        self,
+        url: str | URL | None = None,
+        *,
+        params: Mapping[str, object] | None = None,
+        json: Mapping[str, object] | None = None,
+    ) -> None:
+        if sum(value is not None for value in (url, params, json)) != 1:
+            raise TypeError("PageInfo takes exactly one of url, params= and json=")
+        object.__setattr__(self, "url", url)
+        object.__setattr__(self, "params", params)
+        object.__setattr__(self, "json", json)
+
+
+@attrs.define(slots=False)
+class AsyncPage(Generic[T]):
+    """One page of a list. A subclass is an attrs class that says what its items and the next page are.
+
+    ``async for item in page`` goes on over all pages. ``_options`` is the request that made this page.
+    """
+
+    if TYPE_CHECKING:
+        _client: AsyncAPIClient
+        _options: RequestOptions
+        _model: Any
+        _response: Response
+
+    def _get_page_items(self) -> list[T]:
+        """The items of this page. To be overridden."""
+        raise TypeError(f"{type(self).__name__} must define _get_page_items()")
+
+    def next_page_info(self) -> PageInfo | None:
+        """How to ask for the next page, None after the last. To be overridden."""
+        raise TypeError(f"{type(self).__name__} must define next_page_info()")
+
+    def has_next_page(self) -> bool:
+        """Whether there is a next page, as far as this one tells."""
+        return self.next_page_info() is not None
+
+    async def get_next_page(self) -> Self:
+        """Ask for the next page. RuntimeError where there is none."""
+        info = self.next_page_info()
+        if info is None:
+            raise RuntimeError("there is no next page: ask has_next_page() first")
+        options = _next_options(self, info)
+        page: Self = await self._client._request_page(type(self), self._model, options)
+        if page.has_next_page() and page.next_page_info() == info:
+            raise APIResponseValidationError(
+                "The server's list goes in a circle: a page names itself as the next one.",
+                response=page._response,
+            )
+        return page
+
+    def iter_pages(self) -> AsyncIterator[Self]:
+        """This page and all that follow."""
+        return _PageIterator(self)
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return _ItemIterator(_PageIterator(self))
+
+
+@attrs.define(slots=False)
+class CursorPage(AsyncPage[T]):
+    """``{"data": [...], "next_cursor": "..."}``; the cursor goes into the parameter ``cursor_param``."""
+
+    data: list[T] = attrs.field(factory=list[T])
+    next_cursor: str | None = None
+
+    cursor_param: ClassVar[str] = "cursor"
+
+    def _get_page_items(self) -> list[T]:
+        return self.data
+
+    def next_page_info(self) -> PageInfo | None:
+        return PageInfo(params={self.cursor_param: self.next_cursor}) if self.next_cursor else None
+
+
+def _next_options(page: AsyncPage[Any], info: PageInfo) -> RequestOptions:
+    """The request for the next page: the last one's, changed as *info* says."""
+    options = page._options
+    if info.params is not None:
+        merged = {**(options.params or {}), **info.params}
+        return attrs.evolve(options, params=merged)
+    if info.json is not None:
+        body = options.json_data if isinstance(options.json_data, Mapping) else {}
+        return attrs.evolve(options, json_data={**body, **info.json})
+    request = page._response.request
+    assert request is not None and info.url is not None
+    url = (
+        info.url
+        if isinstance(info.url, URL)
+        else URL(urljoin(f"{request.url.origin}{request.url.target}", info.url))
+    )
+    if url.origin != page._client.base_url.origin:
+        # The server chose where this goes: nothing of the caller's goes along that does not describe the message.
+        headers: Mapping[str, Any] | NotGiven = not_given
+        if not isinstance(options.headers, NotGiven):
+            headers = {name: value for name, value in options.headers.items() if passes_to_other_origin(name)}
+        return attrs.evolve(options, url=url, headers=headers, params=not_given)
+    own = {unquote(pair.partition("=")[0]) for pair in url.query.split("&")}
+    params = {name: value for name, value in (options.params or {}).items() if name not in own}
+    return attrs.evolve(options, url=url, params=params or not_given)
+
+
+class _PageIterator(Generic[PageT]):
+    def __init__(self, first: PageT) -> None:
+        self._page: PageT | None = first
+        self._begun = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> PageT:
+        page = self._page
+        if page is None:
+            raise StopAsyncIteration
+        if self._begun:
+            if not page.has_next_page():
+                self._page = None
+                raise StopAsyncIteration
+            page = self._page = await page.get_next_page()
+        self._begun = True
+        return page
+
+
+class _ItemIterator(Generic[T]):
+    """Items over all pages. An empty page that names a next one is not the end."""
+
+    def __init__(self, pages: AsyncIterator[AsyncPage[T]]) -> None:
+        self._pages = pages
+        self._items: list[T] = []
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._items:
+            page = await anext(self._pages)
+            self._items = list(page._get_page_items())[::-1]
+        return self._items.pop()
+
+
+class AsyncPaginator(Generic[T, PageT]):
+    """A list request that has not been sent: ``await`` gives the first page, ``async for`` the items of all pages."""
+
+    def __init__(
+        self, client: AsyncAPIClient, options: RequestOptions, page_cls: type[PageT], model: Any
+    ) -> None:
+        self._client = client
+        self._options = options
+        self._page_cls = page_cls
+        self._model = model
+
+    def __await__(self) -> Generator[Any, None, PageT]:
+        return self._first().__await__()
+
+    async def _first(self) -> PageT:
+        page: PageT = await self._client._request_page(self._page_cls, self._model, self._options)
+        return page
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return _ItemIterator(_Pages(self))
+
+    def iter_pages(self) -> AsyncIterator[PageT]:
+        """The pages, one after the other."""
+        return _Pages(self)
+
+
+class _Pages(Generic[PageT]):
+    """The pages of a paginator; the first is asked for when the first is wanted."""
+
+    def __init__(self, paginator: AsyncPaginator[Any, PageT]) -> None:
+        self._paginator = paginator
+        self._pages: _PageIterator[PageT] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> PageT:
+        if self._pages is None:
+            self._pages = _PageIterator(await self._paginator)
+        return await anext(self._pages)

@@ -1,0 +1,144 @@
+"""What SDK authors build resources with: the base class, per-request options, raw and streamed access."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
+
+import anyio
+
+from ._model.given import NotGiven, Omit, not_given
+from ._model.options import RawMode
+from ._model.timeouts import Timeout
+
+if TYPE_CHECKING:
+    from ._client import AsyncAPIClient
+    from ._response import AsyncAPIResponse
+
+__all__ = [
+    "AsyncAPIResource",
+    "async_to_raw_response_wrapper",
+    "async_to_streamed_response_wrapper",
+    "make_request_options",
+    "take_raw_mode",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class AsyncAPIResource:
+    """A group of operations of an SDK: ``self._get``, ``self._post``... are the client's verbs."""
+
+    _client: AsyncAPIClient
+
+    def __init__(self, client: AsyncAPIClient) -> None:
+        self._client = client
+        self._get = client.get
+        self._post = client.post
+        self._put = client.put
+        self._patch = client.patch
+        self._delete = client.delete
+        self._get_api_list = client.get_api_list
+
+    async def _sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+
+def make_request_options(
+    *,
+    query: Mapping[str, object] | None = None,
+    extra_headers: Mapping[str, str | Omit] | None = None,
+    extra_query: Mapping[str, object] | None = None,
+    extra_body: Mapping[str, object] | None = None,
+    idempotency_key: str | NotGiven | None = not_given,
+    timeout: float | Timeout | NotGiven | None = not_given,
+    post_parser: Callable[[Any], Any] | NotGiven = not_given,
+    **only_in_one_sdk: object,
+) -> dict[str, Any]:
+    """The options of one request, from the keywords that resource methods take. Unknown keywords are ignored."""
+    options: dict[str, Any] = {}
+    if extra_headers is not None:
+        options["headers"] = extra_headers
+    if query is not None or extra_query is not None:
+        options["params"] = {**(query or {}), **(extra_query or {})}
+    if extra_body is not None:
+        options["extra_json"] = extra_body
+    if idempotency_key is not None:
+        options["idempotency_key"] = idempotency_key
+    if not isinstance(timeout, NotGiven):
+        options["timeout"] = timeout
+    if callable(post_parser):
+        options["post_parser"] = post_parser
+    return options
+
+
+class _Marker(str):
+    """A key of ``extra_headers`` that asks for the response instead of its decoded body.
+
+    It is a str, so that code which copies or merges header mappings takes it along, and it is found by its class, so
+    that no name is reserved; :func:`take_raw_mode` removes it before headers are built.
+    """
+
+    __slots__ = ()
+    modes: ClassVar[dict[str, RawMode]] = {"raw": RawMode.RAW, "streamed": RawMode.STREAMED}
+
+
+def take_raw_mode(headers: Mapping[str, str | Omit]) -> tuple[Mapping[str, str | Omit], RawMode]:
+    """*headers* without the marker, and what it asked for."""
+    mode = RawMode.PARSED
+    for name in headers:
+        if isinstance(name, _Marker):
+            mode = _Marker.modes[str(name)]
+    if mode is RawMode.PARSED:
+        return headers, mode
+    return {name: value for name, value in headers.items() if not isinstance(name, _Marker)}, mode
+
+
+def _marked(kwargs: Mapping[str, Any], mode: str) -> dict[str, Any]:
+    return {**kwargs, "extra_headers": {**(kwargs.get("extra_headers") or {}), _Marker(mode): ""}}
+
+
+def async_to_raw_response_wrapper(
+    func: Callable[P, Awaitable[R]],
+) -> Callable[P, Awaitable[AsyncAPIResponse[R]]]:
+    """*func* (which passes its ``extra_headers`` on to the call) giving the response, its body read, not decoded."""
+
+    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
+        return await func(*args, **_marked(kwargs, "raw"))  # type: ignore[arg-type]
+
+    return wrapped
+
+
+def async_to_streamed_response_wrapper(
+    func: Callable[P, Awaitable[R]],
+) -> Callable[P, AsyncResponseContextManager[AsyncAPIResponse[R]]]:
+    """*func* giving, in an ``async with``, the response with its body unread."""
+
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
+        return AsyncResponseContextManager(lambda: func(*args, **_marked(kwargs, "streamed")))  # type: ignore[arg-type,return-value]
+
+    return wrapped
+
+
+C = TypeVar("C")
+
+
+class AsyncResponseContextManager(Generic[C]):
+    """Makes a call when entered, closes what it gave when left."""
+
+    def __init__(self, call: Callable[[], Awaitable[C]]) -> None:
+        self._call = call
+        self._held: C | None = None
+
+    async def __aenter__(self) -> C:
+        self._held = await self._call()
+        return self._held
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        held: Any = self._held
+        if held is not None:
+            await held.close()

@@ -1,0 +1,207 @@
+"""HTTP/1.1 (RFC 9112), over h11.
+
+h11 parses and checks; this file adds what h11 leaves to its user: one exchange after the other, limits that do not
+depend on how the bytes were split, and whether the connection may carry another exchange.
+
+Limits are counted here and not by h11, whose own limit is looked at only when a read happens to end inside a head.
+What is counted: the bytes of a head, and the bytes between two pieces of chunked data (sizes, extensions, trailers).
+h11's leniency stands: a bare LF ends a line, white space may follow a chunk size.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import h11
+
+from .._model.errors import Outcome
+from .._model.head import ResponseHead
+from .._model.headers import Headers
+from .._model.request import Request
+from .protocol import DataReceived, Ended, Failed, InterimReceived, ResponseReceived, WireEvent, WireMisuse
+
+__all__ = ["MAX_HEAD_SIZE", "MAX_INTERIM_RESPONSES", "H1Wire"]
+
+MAX_HEAD_SIZE: Final = 100 * 1024  # nginx takes 32 KiB, node 16 KiB, browsers about 250 KiB
+MAX_INTERIM_RESPONSES: Final = 100  # a server that needs more progress reports should stream them
+
+# h11's own limit is switched off by a number that no buffer reaches.
+_NO_LIMIT: Final = 2**62
+
+# RFC 9112 appendix C.2 names the parameter; RFC 2068 section 19.7.1.1 gave its form
+_KEEPALIVE_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE | re.ASCII)
+
+
+class H1Wire:
+    """One HTTP/1.1 connection, client side. See :class:`~anyio_client._wire.protocol.Wire`."""
+
+    http_version = "HTTP/1.1"
+
+    def __init__(self, *, max_head_size: int = MAX_HEAD_SIZE) -> None:
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_NO_LIMIT)
+        self._max_head_size = max_head_size
+        self._out: list[bytes] = []
+        self._exchange = 0  # the current one's id, also after its end
+        self._busy = False  # the current exchange has not ended
+        self._finished = False  # the request is complete
+        self._usable = True
+        self._answered = False  # the head of the final response came
+        self._interim = 0
+        self._overhead = 0  # bytes since the last piece of data that are no data
+        self._keepalive: float | None = None
+
+    # -- sending
+
+    def open(self, request: Request, end: bool) -> int:
+        if self.capacity() == 0 or self._busy:
+            raise RuntimeError("this connection cannot carry a further exchange now")
+        if self._h11.our_state is not h11.IDLE:
+            self._h11.start_next_cycle()
+        headers = request.headers.raw
+        if not end and "content-length" not in request.headers:
+            headers.append((b"Transfer-Encoding", b"chunked"))  # RFC 9112 section 6.1
+        event = h11.Request(method=request.method, target=request.url.target, headers=headers)
+        self._exchange += 1
+        self._busy = True
+        self._finished = self._answered = False
+        self._interim = self._overhead = 0
+        self._keepalive = None
+        self._send(event)
+        if end:
+            self.finish(self._exchange)
+        return self._exchange
+
+    def send(self, exchange: int, data: bytes | bytearray | memoryview) -> int:
+        if exchange == self._exchange and self._busy:
+            self._send(h11.Data(data=bytes(data)))
+        return len(data)
+
+    def finish(self, exchange: int) -> None:
+        if exchange == self._exchange and self._busy and not self._finished:
+            self._send(h11.EndOfMessage())
+            self._finished = True
+
+    def _send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
+        try:
+            data = self._h11.send(event)
+        except h11.LocalProtocolError as exc:
+            self._usable = False
+            raise WireMisuse(str(exc)) from exc
+        if data:
+            self._out.append(data)
+
+    def take_output(self) -> bytes:
+        out = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        return out
+
+    # -- ending
+
+    def abandon(self, exchange: int) -> None:
+        if exchange == self._exchange and self._busy:
+            self._busy = False
+            self._usable = False
+
+    def consumed(self, exchange: int, size: int) -> None:
+        """HTTP/1.1 has no windows: who does not read stops the peer by TCP."""
+
+    def capacity(self) -> int:
+        return 1 if self._usable else 0
+
+    def keepalive(self) -> float | None:
+        return self._keepalive
+
+    # -- receiving
+
+    def receive(self, data: bytes) -> list[WireEvent]:
+        events: list[WireEvent] = []
+        if not self._busy:
+            # Between exchanges a peer has nothing to say but goodbye: stray bytes must never become an answer.
+            self._usable = False
+            return events
+        try:
+            self._h11.receive_data(data)
+            self._read_events(events)
+        except h11.ProtocolError as exc:
+            lost = not data
+            self._fail(events, "the connection ended before the answer did" if lost else str(exc), lost)
+        return events
+
+    def _read_events(self, events: list[WireEvent]) -> None:
+        left = self._left()
+        while self._busy:
+            event = self._h11.next_event()
+            before, left = left, self._left()
+            self._overhead += before - left
+            match event:
+                case h11.Data(data=data):
+                    self._overhead -= len(data)
+                    if self._too_much(events, self._overhead):
+                        return
+                    self._overhead = 0
+                    events.append(DataReceived(self._exchange, bytes(data)))
+                case h11.InformationalResponse():
+                    if self._too_much(events, self._overhead):
+                        return
+                    self._overhead = 0
+                    self._interim += 1
+                    if self._interim > MAX_INTERIM_RESPONSES:
+                        self._fail(events, f"more than {MAX_INTERIM_RESPONSES} interim responses", lost=False)
+                        return
+                    events.append(InterimReceived(self._exchange, self._head(event)))
+                case h11.Response():
+                    if self._too_much(events, self._overhead):
+                        return
+                    self._overhead = 0
+                    self._answered = True
+                    head = self._head(event)
+                    if "transfer-encoding" in head.headers and "content-length" in head.headers:
+                        self._usable = False  # RFC 9112 section 6.3: it may be an attempt at smuggling
+                    self._keepalive = _parse_keepalive(head.headers.get("keep-alive"))
+                    events.append(ResponseReceived(self._exchange, head))
+                case h11.EndOfMessage(headers=trailers):
+                    if self._too_much(events, self._overhead):
+                        return
+                    self._end(events, Headers.from_wire(trailers) if trailers else None, bool(left))
+                case h11.ConnectionClosed():
+                    self._fail(events, "the connection ended before the answer did", lost=True)
+                case _:  # NEED_DATA; or PAUSED: the peer would switch protocols, which nobody asked for
+                    if event is h11.PAUSED:
+                        self._fail(events, "the peer switched protocols without being asked", lost=False)
+                    else:
+                        self._too_much(events, self._overhead + left)
+                    return
+
+    def _left(self) -> int:
+        """Bytes that h11 has received and not used."""
+        return len(self._h11.trailing_data[0])
+
+    def _too_much(self, events: list[WireEvent], size: int) -> bool:
+        if size <= self._max_head_size:
+            return False
+        part = "chunk framing or trailers" if self._answered else "head"
+        self._fail(events, f"the response's {part} took more than {self._max_head_size} bytes", lost=False)
+        return True
+
+    def _head(self, event: h11.Response | h11.InformationalResponse) -> ResponseHead:
+        version = "HTTP/" + event.http_version.decode("ascii")
+        return ResponseHead(event.status_code, Headers.from_wire(event.headers.raw_items()), version)
+
+    def _end(self, events: list[WireEvent], trailers: Headers | None, stray: bool) -> None:
+        self._busy = False
+        both_done = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
+        if stray or not both_done:
+            self._usable = False
+        events.append(Ended(self._exchange, trailers))
+
+    def _fail(self, events: list[WireEvent], reason: str, lost: bool) -> None:
+        self._busy = False
+        self._usable = False
+        outcome = Outcome.ANSWERED if self._answered else Outcome.UNKNOWN
+        events.append(Failed(self._exchange, reason, lost, outcome))
+
+
+def _parse_keepalive(value: str | None) -> float | None:
+    match = _KEEPALIVE_TIMEOUT.search(value) if value else None
+    return float(match[1]) if match else None

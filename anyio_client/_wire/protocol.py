@@ -1,0 +1,135 @@
+"""One connection's bytes, whatever the version of HTTP.
+
+A codec turns requests into bytes to send, and bytes received into events. One connection carries *exchanges* (a
+request and its response), each with an id that is never reused. The driver's part::
+
+    exchange = wire.open(request, end=False)      # queue the head
+    accepted = wire.send(exchange, data)          # queue body bytes: as many as flow control allows
+    wire.finish(exchange)                         # the body is complete
+    await stream.send(wire.take_output())
+    events = wire.receive(await stream.receive()) # b"" means: the peer has closed
+
+Contract of every codec:
+
+* any bytes lead to events; a peer that breaks the protocol leads to :class:`Failed` for each exchange that it harms, and
+  to ``capacity() == 0``, never to an exception;
+* every exchange ends in exactly one of :class:`Ended`, :class:`Failed` or its own ``abandon``;
+* any split of the same bytes gives the same events, once adjacent :class:`DataReceived` are joined.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeAlias
+
+import attrs
+
+from .._model.errors import Outcome
+from .._model.head import ResponseHead
+from .._model.headers import Headers
+from .._model.request import Request
+
+__all__ = [
+    "DataReceived",
+    "Ended",
+    "Failed",
+    "InterimReceived",
+    "ResponseReceived",
+    "Wire",
+    "WireEvent",
+    "WireMisuse",
+]
+
+
+class WireMisuse(ValueError):
+    """The caller's request or body breaks HTTP, for example a body that does not fit its declared length."""
+
+
+@attrs.frozen
+class InterimReceived:
+    """A 1xx response (RFC 9110 section 15.2). The final one is still to come."""
+
+    exchange: int
+    head: ResponseHead
+
+
+@attrs.frozen
+class ResponseReceived:
+    """The head of the final response."""
+
+    exchange: int
+    head: ResponseHead
+
+
+@attrs.frozen
+class DataReceived:
+    """Bytes of the body, never empty. They count against flow control until ``consumed`` is called."""
+
+    exchange: int
+    data: bytes
+
+
+@attrs.frozen
+class Ended:
+    """The response is complete."""
+
+    exchange: int
+    trailers: Headers | None = None
+
+
+@attrs.frozen
+class Failed:
+    """The exchange will not complete.
+
+    ``lost``: the connection ended early; otherwise the peer broke the protocol. ``outcome`` is what the wire knows:
+    ``answered`` once the head of a final response came, ``refused`` where the peer said so, else ``unknown``.
+    """
+
+    exchange: int
+    reason: str
+    lost: bool
+    outcome: Outcome
+
+
+WireEvent: TypeAlias = InterimReceived | ResponseReceived | DataReceived | Ended | Failed
+
+
+class Wire(Protocol):
+    """A codec for one connection."""
+
+    http_version: str
+
+    def open(self, request: Request, end: bool) -> int:
+        """Queue the request's head; ``end``: it has no body. :class:`WireMisuse` if HTTP does not allow it."""
+        ...
+
+    def send(self, exchange: int, data: bytes | bytearray | memoryview) -> int:
+        """Queue bytes of the body; how many were accepted (the rest when the peer has given more window)."""
+        ...
+
+    def finish(self, exchange: int) -> None:
+        """The body is complete. :class:`WireMisuse` if it is shorter than declared."""
+        ...
+
+    def abandon(self, exchange: int) -> None:
+        """Nobody wants the rest of this exchange. On HTTP/1.1 the connection can carry nothing more."""
+        ...
+
+    def consumed(self, exchange: int, size: int) -> None:
+        """*size* bytes of the body have been used: the peer may send as many more."""
+        ...
+
+    def receive(self, data: bytes) -> list[WireEvent]:
+        """Bytes from the peer, ``b""`` for the end of them; what they mean."""
+        ...
+
+    def take_output(self) -> bytes:
+        """The bytes to send now."""
+        ...
+
+    def capacity(self) -> int:
+        """How many exchanges may be under way at once; 0 for a connection that takes no further ones."""
+        ...
+
+    def keepalive(self) -> float | None:
+        """Seconds that the peer promises to keep the idle connection, or None."""
+        ...

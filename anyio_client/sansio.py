@@ -1,0 +1,151 @@
+"""The machines and codecs without any I/O, for authors of drivers. As stable as the client itself.
+
+Nothing here imports anyio, an event loop or a socket. A driver is a loop around :class:`Call` (one logical request with
+its retries), with a :class:`Wire` for the bytes of one connection and, if it shares connections, a :class:`Pool`. A
+blocking driver in 150 lines stands in the project's ``tests/drivers``.
+
+* the call: ``Call, CallPlan, Delivery``; its events ``Begin, Authorized, HeadReceived, ResultReady, AttemptFailed, Woke,
+  Expired``; its commands ``Authorize, Send, Read, Wait, Deliver, Reject, Fail``
+* the pool: ``Pool``; its events ``Wanted, Opened, OpenFailed, Freed, CapacityChanged, Broke, GaveUp, Shutdown, Tick``; its
+  commands ``Use, Open, Close, Refuse, WakeAt``
+* the wire: ``H1Wire``; its events ``InterimReceived, ResponseReceived, DataReceived, Ended, Failed``
+* building requests: ``build_url, build_headers, frame``; bodies: ``SSEDecoder``, ``json_dumps``, ``json_loads``
+"""
+
+from ._core.build import build_headers, build_url, frame
+from ._core.call import (
+    TRANSITIONS,
+    AttemptFailed,
+    Authorize,
+    Authorized,
+    Begin,
+    Call,
+    CallCommand,
+    CallEvent,
+    CallPlan,
+    CallState,
+    Deliver,
+    Delivery,
+    Expired,
+    Fail,
+    HeadReceived,
+    IllegalEvent,
+    Read,
+    Reject,
+    ResultReady,
+    Send,
+    Wait,
+    Woke,
+)
+from ._core.pool import (
+    Broke,
+    CapacityChanged,
+    Close,
+    Freed,
+    GaveUp,
+    Open,
+    Opened,
+    OpenFailed,
+    Pool,
+    PoolCommand,
+    PoolEvent,
+    Refuse,
+    Shutdown,
+    Tick,
+    Use,
+    WakeAt,
+    Wanted,
+)
+from ._core.retry import RetryBudget, RetryPolicy, backoff, parse_retry_after
+from ._model.errors import Outcome, Phase
+from ._model.head import ResponseHead
+from ._model.headers import Headers
+from ._model.request import Request, StreamedBody
+from ._model.timeouts import Limits, Timings
+from ._model.url import URL
+from ._wire.h1 import H1Wire
+from ._wire.json import dumps as json_dumps
+from ._wire.json import loads as json_loads
+from ._wire.protocol import (
+    DataReceived,
+    Ended,
+    Failed,
+    InterimReceived,
+    ResponseReceived,
+    Wire,
+    WireEvent,
+    WireMisuse,
+)
+from ._wire.sse import EventTooLarge, ServerSentEvent, SSEDecoder
+
+__all__ = [
+    "AttemptFailed",
+    "Authorize",
+    "Authorized",
+    "Begin",
+    "Broke",
+    "Call",
+    "CallCommand",
+    "CallEvent",
+    "CallPlan",
+    "CallState",
+    "CapacityChanged",
+    "Close",
+    "DataReceived",
+    "Deliver",
+    "Delivery",
+    "Ended",
+    "EventTooLarge",
+    "Expired",
+    "Fail",
+    "Failed",
+    "Freed",
+    "GaveUp",
+    "H1Wire",
+    "HeadReceived",
+    "Headers",
+    "IllegalEvent",
+    "InterimReceived",
+    "Limits",
+    "Open",
+    "OpenFailed",
+    "Opened",
+    "Outcome",
+    "Phase",
+    "Pool",
+    "PoolCommand",
+    "PoolEvent",
+    "Read",
+    "Refuse",
+    "Reject",
+    "Request",
+    "ResponseHead",
+    "ResponseReceived",
+    "ResultReady",
+    "RetryBudget",
+    "RetryPolicy",
+    "SSEDecoder",
+    "Send",
+    "ServerSentEvent",
+    "Shutdown",
+    "StreamedBody",
+    "TRANSITIONS",
+    "Tick",
+    "Timings",
+    "URL",
+    "Use",
+    "Wait",
+    "WakeAt",
+    "Wanted",
+    "Wire",
+    "WireEvent",
+    "WireMisuse",
+    "Woke",
+    "backoff",
+    "build_headers",
+    "build_url",
+    "frame",
+    "json_dumps",
+    "json_loads",
+    "parse_retry_after",
+]

@@ -1,0 +1,47 @@
+"""A transport without a network, for tests of programs that use the client."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+
+import anyio.lowlevel
+
+from .._io.response import Response
+from .._model.request import Request
+from .._model.timeouts import Timeout
+
+__all__ = ["MockTransport"]
+
+
+class MockTransport:
+    """Answers every request with what ``handler(request)`` returns (a :class:`Response`), sync or async.
+
+    The request's body is read before the handler is called. A handler may raise our errors, whose ``phase`` and
+    ``outcome`` decide about retries, or any other exception, which comes out of the call as it is.
+
+    >>> transport = MockTransport(lambda request: Response(200, json={"path": request.url.path}))
+    """
+
+    keeps_deadline = False
+
+    def __init__(self, handler: Callable[[Request], Response | Awaitable[Response]]) -> None:
+        if not callable(handler):
+            raise TypeError(f"MockTransport needs a callable, not {type(handler).__name__}")
+        self._handler = handler
+
+    async def send(self, request: Request, *, timeout: Timeout, deadline: float | None) -> Response:
+        await anyio.lowlevel.checkpoint()
+        await request.read()
+        answer = self._handler(request)
+        response = await answer if inspect.isawaitable(answer) else answer
+        if not isinstance(response, Response):
+            raise TypeError(
+                f"the handler of a MockTransport must return a Response, not {type(response).__name__}"
+            )
+        if response.request is None:
+            response.request = request
+        return response
+
+    async def aclose(self) -> None:
+        await anyio.lowlevel.checkpoint()
