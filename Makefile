@@ -31,7 +31,7 @@ check: $(VENV)/.stamp-test $(VENV)/.stamp-check ## lint, format, types, layers, 
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m mypy
-	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/python tests/verify_types.py
 	@$(PYTEST) -q tests/test_layers.py
 	@$(BIN)/python docs/make_diagrams.py --check

@@ -81,9 +81,7 @@ class CallDriver:
         self._timeout: Timeout = client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
         seconds = client.deadline if isinstance(options.deadline, NotGiven) else options.deadline
         self._deadline = None if seconds is None else anyio.current_time() + seconds
-        self._max_retries = (
-            client.max_retries if isinstance(options.max_retries, NotGiven) else options.max_retries
-        )
+        self._max_retries = client.max_retries if isinstance(options.max_retries, NotGiven) else options.max_retries
         self._response: Response | None = None
         self._error: APIConnectionError | None = None
         plan = CallPlan(
@@ -245,9 +243,7 @@ class CallDriver:
         self.retries_taken = command.retries_taken
         if logger.isEnabledFor(logging.INFO):
             met = self._call.attempts[-1]
-            logger.info(
-                "retry %d of %d in %.3g s: %s", command.retries_taken, self._max_retries, command.seconds, met
-            )
+            logger.info("retry %d of %d in %.3g s: %s", command.retries_taken, self._max_retries, command.seconds, met)
         try:
             request = await self._within(self._wait_and_prepare, command, response)
         except _Passed:
@@ -300,11 +296,9 @@ class CallDriver:
         self.options = options
         return self._build(options, body, retries_taken)
 
-    def _build(
-        self, options: RequestOptions, body: bytes | StreamedBody | None, retries_taken: int
-    ) -> Request:
+    def _build(self, options: RequestOptions, body: bytes | StreamedBody | None, retries_taken: int) -> Request:
         client = self.client
-        params = {} if isinstance(options.params, NotGiven) else options.params
+        params: Mapping[str, object] = {} if isinstance(options.params, NotGiven) else options.params
         url, foreign = build.build_url(
             client.base_url, options.url, default_query=client.default_query, params=params, qs=client.qs
         )
@@ -338,9 +332,7 @@ def copy_options(options: RequestOptions) -> RequestOptions:
     return attrs.evolve(
         options,
         headers=options.headers if isinstance(options.headers, NotGiven) else dict(options.headers),
-        params=options.params
-        if isinstance(options.params, NotGiven)
-        else copy.deepcopy(dict(options.params)),
+        params=options.params if isinstance(options.params, NotGiven) else copy.deepcopy(dict(options.params)),
         json_data=copy.deepcopy(options.json_data),
     )
 

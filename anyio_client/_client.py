@@ -7,9 +7,9 @@ import functools
 import inspect
 import platform
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self, get_origin
+from typing import Any, ClassVar, Self, cast, get_origin
 
 import anyio
 import anyio.lowlevel
@@ -56,23 +56,9 @@ _HOOKS = {
     "platform_headers": False,
 }
 _PROPERTIES = ("auth_headers", "default_headers", "default_query", "user_agent", "qs")
-_CONFIGURATION = frozenset(
-    [
-        "base_url",
-        "version",
-        "_strict_response_validation",
-        "max_retries",
-        "timeout",
-        "deadline",
-        "follow_redirects",
-        "http_client",
-        "custom_headers",
-        "custom_query",
-        "auth",
-        "middleware",
-        "retry",
-        "converter",
-    ]
+_CONFIGURATION = (
+    "base_url, version, _strict_response_validation, max_retries, timeout, deadline, follow_redirects, http_client, "
+    "custom_headers, custom_query, auth, middleware, retry, converter"
 )
 
 
@@ -102,9 +88,7 @@ def _check_transport(given: object) -> Transport:
             adapter = f"anyio_client.contrib.{package}.HTTPXTransport"
             raise TypeError(f"http_client= takes a Transport; wrap the {package} client: {adapter}(client)")
         if package == "aiohttp" and cls.__name__ == "ClientSession":
-            raise TypeError(
-                "http_client= takes a Transport, and there is no adapter for aiohttp: pass HTTPTransport()"
-            )
+            raise TypeError("http_client= takes a Transport, and there is no adapter for aiohttp: pass HTTPTransport()")
     if isinstance(given, type) or not isinstance(given, Transport):
         raise TypeError(
             f"http_client= takes a Transport (HTTPTransport(), MockTransport(handler), or an object with "
@@ -225,9 +209,7 @@ class AsyncAPIClient(Verbs):
                         raise TypeError(f"converter must be a cattrs.Converter, not {type(value).__name__}")
                     self._codec = Codec(value) if value is not None else _default_codec()
                 case _:
-                    raise TypeError(
-                        f"unknown option {name!r}; the options are: {', '.join(sorted(_CONFIGURATION))}"
-                    )
+                    raise TypeError(f"unknown option {name!r}; the options are: {_CONFIGURATION}")
 
     def _set_base_url(self, value: str | URL) -> None:
         url = URL(value)
@@ -250,9 +232,7 @@ class AsyncAPIClient(Verbs):
         for name, is_async in _HOOKS.items():
             hook = getattr(cls, name)
             if not callable(hook) or inspect.iscoroutinefunction(hook) is not is_async:
-                raise TypeError(
-                    f"{cls.__name__}.{name} must be {'an async' if is_async else 'a plain'} method"
-                )
+                raise TypeError(f"{cls.__name__}.{name} must be {'an async' if is_async else 'a plain'} method")
         for name in _PROPERTIES:
             if inspect.isfunction(inspect.getattr_static(cls, name)):
                 raise TypeError(f"{cls.__name__}.{name} must be a property: put @property above it")
@@ -422,7 +402,8 @@ class AsyncAPIClient(Verbs):
             if mode is not RawMode.PARSED:
                 options = attrs.evolve(options, headers=headers, raw_mode=mode)
         stream_class = (get_origin(stream_cls) or stream_cls) if stream_cls is not None else AsyncStream
-        delivers, open_stream = Delivery.BODY, None
+        delivers = Delivery.BODY
+        open_stream: Callable[[Response, RequestOptions], Awaitable[None]] | None = None
         if options.raw_mode is RawMode.STREAMED:
             delivers = Delivery.HEAD
         elif stream:
@@ -430,9 +411,11 @@ class AsyncAPIClient(Verbs):
             if stream_class.wait_first_event and options.raw_mode is RawMode.PARSED:
                 delivers = Delivery.FIRST_EVENT
 
-                async def open_stream(response: Response, options: RequestOptions) -> None:
+                async def open_first(response: Response, options: RequestOptions) -> None:
                     wrapper = self._wrap(cast_to, options, response, True, stream_cls, 0)
                     await (await wrapper.parse()).wait_for_first()
+
+                open_stream = open_first
 
         driver = CallDriver(self, options, delivers=delivers, open_stream=open_stream)
         response = await driver.run()
@@ -453,7 +436,7 @@ class AsyncAPIClient(Verbs):
         return result, response, driver.given
 
     async def _request_page(self, page: type[AsyncPage[Any]], model: Any, options: RequestOptions) -> Any:
-        cast_to: Any = page[model] if getattr(page, "__parameters__", ()) else page
+        cast_to: Any = cast(Any, page)[model] if getattr(page, "__parameters__", ()) else page
         result, response, sent = await self._call(cast_to, options, False, None)
         for name, value in (
             ("_client", self),
@@ -475,12 +458,8 @@ class AsyncAPIClient(Verbs):
     ) -> AsyncAPIResponse[Any]:
         origin = get_origin(cast_to) or cast_to
         cls: type[AsyncAPIResponse[Any]] = AsyncAPIResponse
-        if (
-            isinstance(origin, type)
-            and issubclass(origin, BaseAPIResponse)
-            and issubclass(origin, AsyncAPIResponse)
-        ):
-            cls = origin
+        if isinstance(origin, type) and issubclass(origin, BaseAPIResponse) and issubclass(origin, AsyncAPIResponse):
+            cls = cast(Any, origin)
         return cls(
             raw=response,
             cast_to=cast_to,
@@ -536,10 +515,11 @@ def find_message(body: object) -> str | None:
     """The message in an error body: ``error.message``, ``error``, ``message``, ``detail``, ``title`` (RFC 9457)."""
     if not isinstance(body, dict):
         return None
-    fields: dict[str, object] = body  # pyright: ignore[reportUnknownVariableType]
-    error = fields.get("error")
-    inner: object = error.get("message") if isinstance(error, dict) else error  # pyright: ignore
-    for found in (inner, fields.get("message"), fields.get("detail"), fields.get("title")):
+    fields: dict[str, Any] = body  # pyright: ignore[reportUnknownVariableType]
+    error: Any = fields.get("error")
+    inner: Any = cast("dict[str, Any]", error).get("message") if isinstance(error, dict) else error
+    candidates: tuple[Any, ...] = (inner, fields.get("message"), fields.get("detail"), fields.get("title"))
+    for found in candidates:
         if isinstance(found, str) and found.strip():
             return found
     return None
@@ -562,14 +542,10 @@ def _credentials(auth: object) -> dict[str, str]:
         case (str() as user, str() as password):
             return {"Authorization": build.basic_credentials(user, password)}
         case _:
-            raise TypeError(
-                f"auth must be a bearer token or a (user, password) pair, not {type(auth).__name__}"
-            )
+            raise TypeError(f"auth must be a bearer token or a (user, password) pair, not {type(auth).__name__}")
 
 
-def _merge_headers(
-    low: Mapping[str, str | Omit], high: Mapping[str, str | Omit] | None
-) -> dict[str, str | Omit]:
+def _merge_headers(low: Mapping[str, str | Omit], high: Mapping[str, str | Omit] | None) -> dict[str, str | Omit]:
     if high is None:
         return dict(low)
     if not isinstance(high, Mapping):

@@ -8,6 +8,8 @@ tomorrow; a missing required field, and a wrong shape at the top, are problems. 
 is a problem. Problems are collected, each with its JSON path.
 """
 
+# JSON comes without types: what is not known stays unknown until a hook has looked at it.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
 import collections.abc
@@ -223,8 +225,7 @@ class Codec:
                 _wrong(value, "an array")
             problems: list[str] = []
             items = [
-                self._inner(hook, item, item_type, f"[{index}]", strict, problems)
-                for index, item in enumerate(typing.cast("list[Any]", value))
+                self._inner(hook, item, item_type, f"[{index}]", strict, problems) for index, item in enumerate(value)
             ]
             if problems:
                 raise DoesNotFit(problems, missing=True)
@@ -343,7 +344,7 @@ class Codec:
         inside = (*above, id(value))
         if isinstance(value, Mapping):
             plain: dict[str, Any] = {}
-            for key, item in typing.cast("Mapping[Any, Any]", value).items():
+            for key, item in value.items():
                 if isinstance(item, NotGiven | Omit):
                     continue
                 name: Any = key.value if isinstance(key, enum.Enum) else key
@@ -359,15 +360,8 @@ class Codec:
             raise TypeError(f"{path} is {value!r}, which stands for no value")
         if isinstance(value, bytes | bytearray | memoryview):
             raise TypeError(f"{path} is bytes, which JSON cannot hold: encode them, for example as base64")
-        if (
-            isinstance(value, Iterable)
-            and not attrs.has(type(value))
-            and not isinstance(value, enum.EnumType)
-        ):
-            return [
-                self._plain(item, f"{path}[{index}]", inside)
-                for index, item in enumerate(typing.cast("Iterable[Any]", value))
-            ]
+        if isinstance(value, Iterable) and not attrs.has(type(value)) and not isinstance(value, enum.EnumType):
+            return [self._plain(item, f"{path}[{index}]", inside) for index, item in enumerate(value)]
         if attrs.has(type(value)) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
             return {
                 key: self._plain(item, f"{path}.{key}", inside)
@@ -382,8 +376,8 @@ class Codec:
     def _configure_output(self, converter: cattrs.Converter) -> cattrs.Converter:
         for kind in (datetime.datetime, datetime.date, datetime.time):
             converter.register_unstructure_hook(kind, lambda value: value.isoformat())
-        for kind in (uuid.UUID, decimal.Decimal):
-            converter.register_unstructure_hook(kind, str)
+        converter.register_unstructure_hook(uuid.UUID, str)
+        converter.register_unstructure_hook(decimal.Decimal, str)
         converter.register_unstructure_hook_func(
             lambda tp: isinstance(tp, type) and issubclass(tp, pathlib.PurePath), lambda value: str(value)
         )
@@ -398,10 +392,10 @@ def _record_items(value: Any) -> list[tuple[str, Any]]:
 
 def _record_fields(converter: cattrs.Converter, cls: Any, tp: Any) -> list[_Field]:
     hints = typing.get_type_hints(cls)
-    arguments = dict(zip(getattr(cls, "__parameters__", ()), get_args(tp), strict=False))
+    arguments: dict[Any, Any] = dict(zip(getattr(cls, "__parameters__", ()), get_args(tp), strict=False))
 
     def type_of(name: str, declared: Any) -> Any:
-        hint = hints.get(name, declared)
+        hint: Any = hints.get(name, declared)
         if hint is None:
             hint = object
         if isinstance(hint, typing.TypeVar):
@@ -412,18 +406,14 @@ def _record_fields(converter: cattrs.Converter, cls: Any, tp: Any) -> list[_Fiel
     found: list[tuple[str, str, Any, bool]] = []
     if attrs.has(cls):
         found.extend(
-            (a.alias, a.alias, type_of(a.name, a.type), a.default is attrs.NOTHING)
-            for a in attrs.fields(cls)
-            if a.init
+            (a.alias, a.alias, type_of(a.name, a.type), a.default is attrs.NOTHING) for a in attrs.fields(cls) if a.init
         )
     else:
         for f in dataclasses.fields(cls):
             required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
             if f.init:
                 found.append((f.name, f.name, type_of(f.name, f.type), required))
-    return [
-        _Field(name, key, converter.get_structure_hook(tp), tp, required) for name, key, tp, required in found
-    ]
+    return [_Field(name, key, converter.get_structure_hook(tp), tp, required) for name, key, tp, required in found]
 
 
 def _record_function(cls: Any, fields: list[_Field], strict: bool, inner: Callable[..., Any]) -> Hook:
@@ -462,9 +452,7 @@ def _tags(members: tuple[Any, ...]) -> tuple[str, dict[Any, Any]] | None:
         literals.append({name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal})
     for name in literals[0]:
         if all(name in one for one in literals):
-            classes = {
-                tag: record for record, one in zip(records, literals, strict=True) for tag in one[name]
-            }
+            classes = {tag: record for record, one in zip(records, literals, strict=True) for tag in one[name]}
             if len(classes) == sum(len(one[name]) for one in literals):
                 return name, classes
     return None

@@ -116,18 +116,15 @@ def _next_options(page: AsyncPage[Any], info: PageInfo) -> RequestOptions:
     """The request for the next page: the last one's, changed as *info* says."""
     options = page._options
     if info.params is not None:
-        merged = {**(options.params or {}), **info.params}
+        merged = {**_params(options), **info.params}
         return attrs.evolve(options, params=merged)
     if info.json is not None:
-        body = options.json_data if isinstance(options.json_data, Mapping) else {}
+        data: Any = options.json_data
+        body: Any = data if isinstance(data, Mapping) else {}
         return attrs.evolve(options, json_data={**body, **info.json})
     request = page._response.request
     assert request is not None and info.url is not None
-    url = (
-        info.url
-        if isinstance(info.url, URL)
-        else URL(urljoin(f"{request.url.origin}{request.url.target}", info.url))
-    )
+    url = info.url if isinstance(info.url, URL) else URL(urljoin(f"{request.url.origin}{request.url.target}", info.url))
     if url.origin != page._client.base_url.origin:
         # The server chose where this goes: nothing of the caller's goes along that does not describe the message.
         headers: Mapping[str, Any] | NotGiven = not_given
@@ -135,8 +132,12 @@ def _next_options(page: AsyncPage[Any], info: PageInfo) -> RequestOptions:
             headers = {name: value for name, value in options.headers.items() if passes_to_other_origin(name)}
         return attrs.evolve(options, url=url, headers=headers, params=not_given)
     own = {unquote(pair.partition("=")[0]) for pair in url.query.split("&")}
-    params = {name: value for name, value in (options.params or {}).items() if name not in own}
+    params = {name: value for name, value in _params(options).items() if name not in own}
     return attrs.evolve(options, url=url, params=params or not_given)
+
+
+def _params(options: RequestOptions) -> Mapping[str, object]:
+    return {} if isinstance(options.params, NotGiven) else options.params
 
 
 class _PageIterator(Generic[PageT]):
@@ -163,7 +164,7 @@ class _PageIterator(Generic[PageT]):
 class _ItemIterator(Generic[T]):
     """Items over all pages. An empty page that names a next one is not the end."""
 
-    def __init__(self, pages: AsyncIterator[AsyncPage[T]]) -> None:
+    def __init__(self, pages: AsyncIterator[AsyncPage[Any]]) -> None:
         self._pages = pages
         self._items: list[T] = []
 
@@ -180,9 +181,7 @@ class _ItemIterator(Generic[T]):
 class AsyncPaginator(Generic[T, PageT]):
     """A list request that has not been sent: ``await`` gives the first page, ``async for`` the items of all pages."""
 
-    def __init__(
-        self, client: AsyncAPIClient, options: RequestOptions, page_cls: type[PageT], model: Any
-    ) -> None:
+    def __init__(self, client: AsyncAPIClient, options: RequestOptions, page_cls: type[PageT], model: Any) -> None:
         self._client = client
         self._options = options
         self._page_cls = page_cls
@@ -196,7 +195,8 @@ class AsyncPaginator(Generic[T, PageT]):
         return page
 
     def __aiter__(self) -> AsyncIterator[T]:
-        return _ItemIterator(_Pages(self))
+        pages: _Pages[Any] = _Pages(self)
+        return _ItemIterator(pages)
 
     def iter_pages(self) -> AsyncIterator[PageT]:
         """The pages, one after the other."""

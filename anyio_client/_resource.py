@@ -106,7 +106,7 @@ def async_to_raw_response_wrapper(
     """*func* (which passes its ``extra_headers`` on to the call) giving the response, its body read, not decoded."""
 
     async def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
-        return await func(*args, **_marked(kwargs, "raw"))  # type: ignore[arg-type]
+        return await func(*args, **_marked(kwargs, "raw"))
 
     return wrapped
 
@@ -117,7 +117,7 @@ def async_to_streamed_response_wrapper(
     """*func* giving, in an ``async with``, the response with its body unread."""
 
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
-        return AsyncResponseContextManager(lambda: func(*args, **_marked(kwargs, "streamed")))  # type: ignore[arg-type,return-value]
+        return AsyncResponseContextManager(lambda: func(*args, **_marked(kwargs, "streamed")))
 
     return wrapped
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import codecs
 import datetime
 import os
+import pathlib
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_origin
 
-import anyio.lowlevel
+import anyio
 
 from ._convert import DoesNotFit
 from ._io.response import BodyIterator, Response, charset_of
@@ -141,9 +142,9 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
 
     async def _open_stream(self, to: Any) -> Any:
         raw = self.http_response
-        opened = raw.__dict__.get("opened_stream")
+        opened: Any = raw.__dict__.get("opened_stream")
         if opened is None:
-            stream_cls = self._stream_cls or AsyncStream
+            stream_cls: Any = self._stream_cls or AsyncStream
             cast_to = item_type_of(stream_cls, self._cast_to) if to is None else to
             opened = stream_cls(cast_to=cast_to, response=raw, client=self._client, options=self._options)
             await opened.check()
@@ -163,18 +164,12 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
             try:
                 return self._client._codec.decode(None, cast_to, strict=True)
             except DoesNotFit:
-                message = (
-                    f"The answer has no body (status {raw.status_code}), which does not fit {_name(cast_to)}."
-                )
+                message = f"The answer has no body (status {raw.status_code}), which does not fit {_name(cast_to)}."
                 raise APIResponseValidationError(message, response=raw) from None
         try:
             value = raw.json()
         except ValueError as exc:
-            kind = (
-                "invalid JSON"
-                if "json" in media_type
-                else f"{media_type or 'an answer of no known type'}, no JSON"
-            )
+            kind = "invalid JSON" if "json" in media_type else f"{media_type or 'an answer of no known type'}, no JSON"
             raise APIResponseValidationError(
                 f"The server sent {kind}: {_where(exc)}.", response=raw, body=raw.text
             ) from exc
@@ -207,14 +202,14 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         """The decoded body as it arrives, or in pieces of exactly *chunk_size* bytes, the last one shorter."""
         return self.http_response.iter_bytes(chunk_size)
 
-    def iter_text(self, chunk_size: int | None = None) -> AsyncIterator[str]:
+    def iter_text(self, chunk_size: int | None = None) -> TextIterator:
         """The body as text, piece by piece; characters are never cut."""
         charset = charset_of(self.headers.get("content-type"))
-        return _TextIterator(self.iter_bytes(chunk_size), charset)
+        return TextIterator(self.iter_bytes(chunk_size), charset)
 
-    def iter_lines(self) -> AsyncIterator[str]:
+    def iter_lines(self) -> LineIterator:
         """The body as lines without their ends (LF, CR LF or CR)."""
-        return _LineIterator(self.iter_text())
+        return LineIterator(self.iter_text())
 
     async def stream_to_file(
         self,
@@ -245,7 +240,7 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
                         progress(done, total)
             await anyio.Path(name).replace(target)
         except BaseException:
-            os.unlink(name)  # noqa: ASYNC - short, and must not be cancelled
+            _remove(name)
             raise
 
     async def __aenter__(self) -> Self:
@@ -253,6 +248,11 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
+
+
+def _remove(name: str) -> None:
+    """Short, and not to be cancelled."""
+    pathlib.Path(name).unlink()
 
 
 def _name(cast_to: Any) -> str:
@@ -264,7 +264,9 @@ def _where(exc: ValueError) -> str:
     return getattr(exc, "msg", None) or type(exc).__name__
 
 
-class _TextIterator:
+class TextIterator:
+    """The body as text, piece by piece; a character is never cut."""
+
     __slots__ = ("_decoder", "_ended", "_pieces")
 
     def __init__(self, pieces: BodyIterator, charset: str) -> None:
@@ -291,12 +293,12 @@ class _TextIterator:
         await self._pieces.aclose()
 
 
-class _LineIterator:
+class LineIterator:
     """Lines end in LF, CR LF or CR; a CR at the end of a piece waits for what follows, so that no line is made twice."""
 
     __slots__ = ("_ended", "_lines", "_partial", "_pieces")
 
-    def __init__(self, pieces: _TextIterator) -> None:
+    def __init__(self, pieces: TextIterator) -> None:
         self._pieces = pieces
         self._partial: list[str] = []
         self._lines: list[str] = []

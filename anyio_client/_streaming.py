@@ -1,5 +1,7 @@
 """Typed streams of server-sent events."""
 
+# JSON comes without types: what is not known stays unknown until a hook has looked at it.
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
 from collections import deque
@@ -143,9 +145,7 @@ class AsyncStream(Generic[T]):
             if event is None and self._says_its_end:
                 message = "The stream ended before the event that ends it."
                 request = self.response.request
-                raise StreamTruncatedError(
-                    message, request=request, phase=Phase.BODY, outcome=Outcome.ANSWERED
-                )
+                raise StreamTruncatedError(message, request=request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
             raise StopAsyncIteration
         try:
             failure = self._error_of(event)
@@ -167,9 +167,7 @@ class AsyncStream(Generic[T]):
             return await self._read_event()
         await self.close()
         message = f"The stream gave no item for {limit:g} s (event_timeout)."
-        raise ReadTimeoutError(
-            message, request=self.response.request, phase=Phase.BODY, outcome=Outcome.ANSWERED
-        )
+        raise ReadTimeoutError(message, request=self.response.request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
 
     async def _read_event(self) -> ServerSentEvent | None:
         if self._body is None:
@@ -177,9 +175,7 @@ class AsyncStream(Generic[T]):
         while not self._events:
             if self._too_large is not None:
                 await self.close()
-                raise APIResponseValidationError(
-                    f"{self._too_large}.", response=self.response
-                ) from self._too_large
+                raise APIResponseValidationError(f"{self._too_large}.", response=self.response) from self._too_large
             try:
                 chunk = await anext(self._body)
             except StopAsyncIteration:
@@ -219,9 +215,7 @@ class AsyncStream(Generic[T]):
             message = f"An event of the stream is not JSON: {exc}."
             raise APIResponseValidationError(message, response=self.response, body=event.data) from exc
         try:
-            item: T = self._client._codec.decode(
-                value, cast_to, strict=self._client._is_strict(self._options)
-            )
+            item: T = self._client._codec.decode(value, cast_to, strict=self._client._is_strict(self._options))
         except DoesNotFit as exc:
             raise DecodeError.of([f"${p}" for p in exc.problems], self.response, value) from exc
         return item

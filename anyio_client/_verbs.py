@@ -43,9 +43,8 @@ def _options(
     changes: dict[str, Any] = {"method": method, "url": path}
     if body is not None:
         changes["json_data"] = body
-    for name, value in (("content", content), ("files", files), ("form", form)):
-        if value is not None:
-            changes[name] = value
+    others = {"content": content, "files": files, "form": form}
+    changes |= {name: value for name, value in others.items() if value is not None}
     return attrs.evolve(made, **changes)
 
 
@@ -359,9 +358,7 @@ class Verbs:
     ) -> AsyncResponseContextManager[StreamT]:
         """``async with client.stream("POST", path, cast_to=Item) as events: async for event in events: ...``"""
         made = _options(method, path, options, body, content, files, form)
-        return AsyncResponseContextManager(
-            lambda: self.request(cast_to, made, stream=True, stream_cls=stream_cls)
-        )
+        return AsyncResponseContextManager(lambda: self.request(cast_to, made, stream=True, stream_cls=stream_cls))
 
     def open(
         self,
@@ -376,9 +373,7 @@ class Verbs:
         options: Options = None,
     ) -> AsyncResponseContextManager[AsyncAPIResponse[Any]]:
         """``async with client.open("GET", path) as response:`` the response with its body unread."""
-        made = attrs.evolve(
-            _options(method, path, options, body, content, files, form), raw_mode=RawMode.STREAMED
-        )
+        made = attrs.evolve(_options(method, path, options, body, content, files, form), raw_mode=RawMode.STREAMED)
         return AsyncResponseContextManager(lambda: self.request(cast_to, made))
 
     def get_api_list(

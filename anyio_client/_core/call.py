@@ -246,7 +246,7 @@ class CallPlan:
     """
 
     max_retries: int = 2
-    policy: RetryPolicy = RetryPolicy()
+    policy: RetryPolicy = attrs.field(factory=RetryPolicy)
     deadline: float | None = None
     delivers: Delivery = Delivery.BODY
     idempotency_header: str = "idempotency-key"
@@ -317,13 +317,9 @@ class Call:
                 self.refreshed = True
                 self.state = CallState.AUTHORIZING
                 return Authorize(self.request, refresh=True)
-        worth_it = False
-        if event.head.is_error:
-            worth_it = event.retry
-            if worth_it is None:
-                worth_it = retry.status_asks_for_retry(
-                    self.plan.policy, event.head.status_code, event.head.headers
-                )
+        worth_it = event.head.is_error and event.retry is not False
+        if worth_it and event.retry is None:
+            worth_it = retry.status_asks_for_retry(self.plan.policy, event.head.status_code, event.head.headers)
         advice = retry.server_advice(event.head.headers, event.posix_now)
         wait = self._maybe_wait(event.now, worth_it, advice, self._record(event.now))
         return wait or self._end(Reject(self.attempts, advice))
@@ -370,9 +366,7 @@ class Call:
             phase=event.phase,
             outcome=event.outcome,
         )
-        return self._maybe_wait(event.now, worth_it, None, record) or self._end(
-            Fail(event.error, self.attempts)
-        )
+        return self._maybe_wait(event.now, worth_it, None, record) or self._end(Fail(event.error, self.attempts))
 
     def _expired(self, event: Expired) -> CallCommand:
         error = DeadlineExceededError(
@@ -407,12 +401,7 @@ class Call:
         if worth_it and plan.policy.budget is not None:
             plan.policy.budget.take()
             worth_it = plan.policy.budget.allows_retry
-        if (
-            worth_it
-            and self.retries_taken < plan.max_retries
-            and self.request is not None
-            and self.request.can_be_sent
-        ):
+        if worth_it and self.retries_taken < plan.max_retries and self.request is not None and self.request.can_be_sent:
             seconds = advice
             if seconds is None:
                 seconds = retry.backoff(plan.policy, self.retries_taken, self.random())

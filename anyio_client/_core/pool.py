@@ -130,9 +130,7 @@ class Tick:
     now: float
 
 
-PoolEvent: TypeAlias = (
-    Wanted | Opened | OpenFailed | Freed | CapacityChanged | Broke | GaveUp | Shutdown | Tick
-)
+PoolEvent: TypeAlias = Wanted | Opened | OpenFailed | Freed | CapacityChanged | Broke | GaveUp | Shutdown | Tick
 
 
 # --- commands ------------------------------------------------------------------------------------------------------
@@ -195,9 +193,9 @@ class _Connection:
 
 @attrs.define
 class _Origin:
-    waiters: OrderedDict[int, Wanted] = attrs.field(factory=OrderedDict)
+    waiters: OrderedDict[int, Wanted] = attrs.field(factory=OrderedDict[int, Wanted])
     # Connections with room; the one that was freed last is at the end, and is used first: the others may expire.
-    ready: OrderedDict[int, None] = attrs.field(factory=OrderedDict)
+    ready: OrderedDict[int, None] = attrs.field(factory=OrderedDict[int, None])
     connections: int = 0
     opening: int = 0  # connections being opened
     exclusive: bool = False  # the last connection opened could carry one exchange only
@@ -226,19 +224,21 @@ class Pool:
     """The machine's state. ``step`` takes one event and returns the commands that follow from it."""
 
     limits: Limits
-    _connections: dict[int, _Connection] = attrs.field(factory=dict, init=False)
-    _opening: dict[int, Wanted] = attrs.field(factory=dict, init=False)
-    _openers: dict[int, int] = attrs.field(factory=dict, init=False)  # ticket -> connection
-    _waiting: dict[int, str] = attrs.field(factory=dict, init=False)  # ticket -> origin
-    _idle: OrderedDict[int, None] = attrs.field(factory=OrderedDict, init=False)  # the longest idle first
-    _origins: dict[str, _Origin] = attrs.field(factory=dict, init=False)
-    _line: OrderedDict[str, None] = attrs.field(factory=OrderedDict, init=False)  # origins that wait for room
+    _connections: dict[int, _Connection] = attrs.field(factory=dict[int, _Connection], init=False)
+    _opening: dict[int, Wanted] = attrs.field(factory=dict[int, Wanted], init=False)
+    _openers: dict[int, int] = attrs.field(factory=dict[int, int], init=False)  # ticket -> connection
+    _waiting: dict[int, str] = attrs.field(factory=dict[int, str], init=False)  # ticket -> origin
+    _idle: OrderedDict[int, None] = attrs.field(factory=OrderedDict[int, None], init=False)  # the longest idle first
+    _origins: dict[str, _Origin] = attrs.field(factory=dict[str, _Origin], init=False)
+    _line: OrderedDict[str, None] = attrs.field(
+        factory=OrderedDict[str, None], init=False
+    )  # origins that wait for room
     _handovers: int = attrs.field(default=0, init=False)
     _next_connection: int = attrs.field(default=1, init=False)
     _closed: bool = attrs.field(default=False, init=False)
     _now: float = attrs.field(default=0.0, init=False)
     _alarm: float = attrs.field(default=-math.inf, init=False)  # the last WakeAt
-    _out: list[PoolCommand] = attrs.field(factory=list, init=False)
+    _out: list[PoolCommand] = attrs.field(factory=list[PoolCommand], init=False)
 
     @property
     def open_count(self) -> int:

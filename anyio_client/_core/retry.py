@@ -77,7 +77,7 @@ def _ratio(instance: object, attribute: attrs.Attribute[float], value: object) -
 def _to_frozenset(statuses: object) -> frozenset[int]:
     if isinstance(statuses, str):
         raise TypeError("statuses must be a collection of ints")
-    found = frozenset(statuses)  # type: ignore[call-overload]
+    found: frozenset[int] = frozenset(statuses)  # type: ignore[call-overload]
     if not all(isinstance(status, int) for status in found):
         raise TypeError("statuses must be a collection of ints")
     return found

@@ -73,14 +73,13 @@ class Clock:
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool:
+    ) -> None:
         scope = self._scope
         assert scope is not None
-        caught = scope.__exit__(exc_type, exc, tb)
+        scope.__exit__(exc_type, exc, tb)
         self._scope = None
         if scope.cancelled_caught:
             raise self.timeout_error() from None
-        return bool(caught)
 
     def allow(self, phase: Phase, limit: float | None) -> None:
         """From now on this phase, for at most *limit* seconds (and never past the deadline)."""
@@ -100,9 +99,7 @@ class Clock:
         self.timings.total = now - self.began
         if now >= self.deadline:
             message = f"The deadline passed in phase {self.phase.value} ({self.timings})."
-            return DeadlineExceededError(
-                message, request=self.request, phase=self.phase, outcome=self.outcome
-            )
+            return DeadlineExceededError(message, request=self.request, phase=self.phase, outcome=self.outcome)
         cls, what, name = _LIMITS[self.phase]
         message = f"{what[0].upper()}{what[1:]} for {self._limited_by:g} s (Timeout {name})."
         return cls(message, request=self.request, phase=self.phase, outcome=self.outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -63,13 +64,12 @@ async def _connect_one(address: Address) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for level, name, value in _KEEPALIVE:
             sock.setsockopt(level, name, value)
-        try:
-            sock.connect(target)
-        except (BlockingIOError, InterruptedError):
+        error = sock.connect_ex(target)
+        if error in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
             await anyio.wait_writable(sock)
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error:
-                raise OSError(error, os.strerror(error))
+        if error:
+            raise OSError(error, os.strerror(error))
         return sock
     except BaseException:
         sock.close()
@@ -125,9 +125,7 @@ class Connector:
             sock = await (_connect_one(addresses[0]) if len(addresses) == 1 else _connect_any(addresses))
         except (OSError, UnicodeError) as exc:
             message = f"Cannot connect to {url.netloc}: {exc}"
-            raise ConnectError(
-                message, request=clock.request, phase=Phase.CONNECT, outcome=Outcome.NOT_SENT
-            ) from exc
+            raise ConnectError(message, request=clock.request, phase=Phase.CONNECT, outcome=Outcome.NOT_SENT) from exc
         stream = SocketStream(sock)
         clock.timings.connect = anyio.current_time() - began
         if url.scheme != "https":
@@ -152,6 +150,8 @@ class Connector:
             raise error from exc
         clock.timings.tls = anyio.current_time() - began
         if stream.alpn not in (None, "http/1.1"):
-            message = f"{url.netloc} chose the protocol {stream.alpn!r}, which the SSLContext offers and we do not speak"
+            message = (
+                f"{url.netloc} chose the protocol {stream.alpn!r}, which the SSLContext offers and we do not speak"
+            )
             raise TLSError(message, request=clock.request, phase=Phase.TLS, outcome=Outcome.NOT_SENT)
         return stream

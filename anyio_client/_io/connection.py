@@ -56,9 +56,7 @@ class Connection:
 
     __slots__ = ("_pool", "began", "exchanges", "number", "origin", "received", "stream", "used", "wire")
 
-    def __init__(
-        self, number: int, origin: str, stream: Stream, wire: Wire, pool: _Pool, began: float
-    ) -> None:
+    def __init__(self, number: int, origin: str, stream: Stream, wire: Wire, pool: _Pool, began: float) -> None:
         self.number = number
         self.origin = origin
         self.stream = stream
@@ -260,9 +258,7 @@ class Exchange:
         return self._reused and self._connection.received == self._received_before
 
     def _closed(self) -> APIConnectionError:
-        error = self._clock.error(
-            APIConnectionError, "The client was closed while the request was under way."
-        )
+        error = self._clock.error(APIConnectionError, "The client was closed while the request was under way.")
         error.retryable = False
         return error
 
@@ -337,9 +333,7 @@ class Exchange:
             except StreamClosed:
                 raise
             except WireMisuse as exc:
-                raise clock.error(
-                    LocalProtocolError, f"The body does not fit its declared length: {exc}"
-                ) from exc
+                raise clock.error(LocalProtocolError, f"The body does not fit its declared length: {exc}") from exc
         except OSError as exc:
             if self.over:
                 return  # the answer is complete, which closed the connection

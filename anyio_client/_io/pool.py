@@ -113,9 +113,7 @@ class ConnectionPool:
             return
         wire = H1Wire()
         now = anyio.current_time()
-        self._connections[command.connection] = Connection(
-            command.connection, command.origin, stream, wire, self, now
-        )
+        self._connections[command.connection] = Connection(command.connection, command.origin, stream, wire, self, now)
         self._step(machine.Opened(command.connection, wire.capacity(), now))
 
     @staticmethod

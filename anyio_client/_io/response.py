@@ -24,9 +24,7 @@ from .pool import ConnectionPool
 __all__ = ["BodyIterator", "BodyStream", "RawBody", "Response", "decode_text"]
 
 DRAIN_SIZE = 64 * 1024  # a rest of a body up to this size ...
-DRAIN_TIME = (
-    0.1  # ... that comes within this time (seconds) is read, so that the connection can be used again
-)
+DRAIN_TIME = 0.1  # ... that comes within this time (seconds) is read, so that the connection can be used again
 MAX_RATIO = 200.0  # decoded bytes per byte received, beyond the first 16 MiB; the client can change it
 UNSET = object()
 
@@ -258,14 +256,10 @@ class Response:
         elif isinstance(content, AsyncIterable):
             self._raw = _UserBody(content)
         else:
-            raise TypeError(
-                f"content= takes bytes, str or an async iterable of bytes, not {type(content).__name__}"
-            )
+            raise TypeError(f"content= takes bytes, str or an async iterable of bytes, not {type(content).__name__}")
 
     @classmethod
-    def from_wire(
-        cls, head: ResponseHead, raw: RawBody, request: Request, timings: Timings | None = None
-    ) -> Response:
+    def from_wire(cls, head: ResponseHead, raw: RawBody, request: Request, timings: Timings | None = None) -> Response:
         """A response whose body is still to be read from *raw*."""
         self = cls.__new__(cls)
         self.head = head

@@ -8,7 +8,8 @@ read without waiting, and closing is synchronous, so that no cancellation can lo
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 import anyio
 
@@ -113,7 +114,7 @@ class SocketStream:
             del self._kept[:taken]
             return
 
-    async def _wait(self, wait: _Wait) -> None:
+    async def _wait(self, wait: Callable[[Any], Awaitable[None]]) -> None:
         if self._closed:
             raise StreamClosed("the connection was closed")
         try:
@@ -134,7 +135,3 @@ class SocketStream:
         except RuntimeError:
             pass  # collected outside of its loop: nobody waits
         self._sock.close()
-
-
-class _Wait(Protocol):
-    async def __call__(self, obj: socket.socket, /) -> None: ...

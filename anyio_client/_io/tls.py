@@ -104,9 +104,7 @@ class TLSStream:
 
     async def receive(self) -> bytes:
         if self._object.pending() or self._incoming.pending:
-            await (
-                anyio.lowlevel.checkpoint()
-            )  # before anything is taken, so that a cancellation loses nothing
+            await anyio.lowlevel.checkpoint()  # before anything is taken, so that a cancellation loses nothing
             data = self._decrypt()
             if data is not None:
                 return data

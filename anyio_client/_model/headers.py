@@ -113,11 +113,9 @@ class Headers(MutableMapping[str, str]):
         if isinstance(headers, Headers):
             self._fields = headers._fields.copy()
         elif isinstance(headers, Mapping):
-            for name, value in headers.items():
-                self._fields.append(_field(name, value))
+            self._fields.extend(_field(name, value) for name, value in headers.items())  # pyright: ignore
         else:
-            for name, value in headers:
-                self._fields.append(_field(name, value))
+            self._fields.extend(_field(name, value) for name, value in headers)
 
     @classmethod
     def from_wire(cls, raw: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,6 +43,10 @@ def _check_deadline(value: float | NotGiven | None) -> float | NotGiven | None:
     return value if isinstance(value, NotGiven) else check_seconds("deadline", value)
 
 
+def _check_event_timeout(value: float | None) -> float | None:
+    return check_seconds("event_timeout", value)
+
+
 def _check_max_retries(value: int | NotGiven) -> int | NotGiven:
     return value if isinstance(value, NotGiven) else check_retries(value)
 
@@ -49,6 +54,11 @@ def _check_max_retries(value: int | NotGiven) -> int | NotGiven:
 def _check_mapping(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, NotGiven | Mapping):
         raise TypeError(f"{attribute.name} must be a mapping or not_given, not {type(value).__name__}")
+
+
+def _show_url(url: str | URL) -> str:
+    """For the repr: a query or userinfo may hold secrets."""
+    return repr(url) if isinstance(url, URL) else repr(re.sub(r"//[^/@]*@", "//***@", url.partition("?")[0]))
 
 
 @attrs.define
@@ -62,13 +72,9 @@ class RequestOptions:
     """
 
     method: str = attrs.field(default="get", converter=check_method)
-    url: str | URL = ""
-    headers: Mapping[str, str | Omit] | NotGiven = attrs.field(
-        default=not_given, validator=_check_mapping, repr=False
-    )
-    params: Mapping[str, object] | NotGiven = attrs.field(
-        default=not_given, validator=_check_mapping, repr=False
-    )
+    url: str | URL = attrs.field(default="", repr=_show_url)
+    headers: Mapping[str, str | Omit] | NotGiven = attrs.field(default=not_given, validator=_check_mapping, repr=False)
+    params: Mapping[str, object] | NotGiven = attrs.field(default=not_given, validator=_check_mapping, repr=False)
     json_data: object = attrs.field(default=not_given, repr=False)
     content: Content | None = attrs.field(default=None, repr=False)
     files: object = attrs.field(default=None, repr=False)
@@ -84,14 +90,10 @@ class RequestOptions:
     progress: Callable[[int, int | None], object] | None = None
     on_informational: Callable[[int, Any], object] | None = None
     trailers: Callable[[], Mapping[str, str]] | None = None
-    event_timeout: float | None = attrs.field(default=None)
+    event_timeout: float | None = attrs.field(default=None, converter=_check_event_timeout)
     strict: bool | NotGiven = not_given
     post_parser: Callable[[Any], Any] | NotGiven = not_given
     raw_mode: RawMode = attrs.field(default=RawMode.PARSED, repr=False)
-
-    @event_timeout.validator
-    def _check_event_timeout(self, attribute: object, value: object) -> None:
-        check_seconds("event_timeout", value)
 
     @classmethod
     def of(cls, options: RequestOptions | Mapping[str, Any]) -> RequestOptions:

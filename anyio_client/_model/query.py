@@ -8,7 +8,7 @@ import enum
 import math
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 from urllib.parse import unquote
 
 import attrs
@@ -34,9 +34,7 @@ def _scalar(name: str, value: object) -> str:
         return str(value)
     if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
         return value.isoformat()
-    raise TypeError(
-        f"the parameter {name!r} has a value of type {type(value).__name__}, which has no form in a query"
-    )
+    raise TypeError(f"the parameter {name!r} has a value of type {type(value).__name__}, which has no form in a query")
 
 
 @attrs.frozen
@@ -53,13 +51,9 @@ class Querystring:
 
     def __attrs_post_init__(self) -> None:
         if self.array_format not in get_args(ArrayFormat):
-            raise ValueError(
-                f"array_format must be one of {get_args(ArrayFormat)}, not {self.array_format!r}"
-            )
+            raise ValueError(f"array_format must be one of {get_args(ArrayFormat)}, not {self.array_format!r}")
         if self.nested_format not in get_args(NestedFormat):
-            raise ValueError(
-                f"nested_format must be one of {get_args(NestedFormat)}, not {self.nested_format!r}"
-            )
+            raise ValueError(f"nested_format must be one of {get_args(NestedFormat)}, not {self.nested_format!r}")
 
     def stringify_items(self, params: Mapping[str, object]) -> list[tuple[str, str]]:
         """``(name, value)`` pairs, not yet percent-encoded. TypeError for bytes and other values without a text."""
@@ -80,14 +74,13 @@ class Querystring:
         if value is None or isinstance(value, NotGiven | Omit):
             return
         if isinstance(value, Mapping):
-            for key, inner in value.items():  # pyright: ignore[reportUnknownVariableType]
+            for key, inner in cast(Mapping[Any, Any], value).items():
                 if not isinstance(key, str):
                     raise TypeError(f"a key inside the parameter {name!r} is no str")
-                self._append(
-                    items, f"{name}.{key}" if self.nested_format == "dots" else f"{name}[{key}]", inner
-                )
+                self._append(items, f"{name}.{key}" if self.nested_format == "dots" else f"{name}[{key}]", inner)
         elif isinstance(value, list | tuple | set | frozenset):
-            self._append_array(items, name, [v for v in value if v is not None])  # pyright: ignore[reportUnknownVariableType]
+            values: list[Any] = [v for v in cast(Any, value) if v is not None]
+            self._append_array(items, name, values)  # pyright: ignore[reportUnknownVariableType]
         else:
             items.append((name, _scalar(name, value)))
 
@@ -104,9 +97,7 @@ class Querystring:
                     self._append(items, f"{name}[{index}]", value)
             case "comma":
                 if any(isinstance(value, Mapping | list | tuple | set | frozenset) for value in values):
-                    raise ValueError(
-                        f"the parameter {name!r}: array_format='comma' cannot hold nested values"
-                    )
+                    raise ValueError(f"the parameter {name!r}: array_format='comma' cannot hold nested values")
                 if values:
                     items.append((name, ",".join(_scalar(name, value) for value in values)))
 
@@ -117,9 +108,7 @@ def merge_query(query: str, params: Mapping[str, object], qs: Querystring) -> st
     A parameter replaces what stands under its name, in any array or nested format; ``omit`` removes it; None and
     ``not_given`` say nothing.
     """
-    said = {
-        name: value for name, value in params.items() if value is not None and not isinstance(value, NotGiven)
-    }
+    said = {name: value for name, value in params.items() if value is not None and not isinstance(value, NotGiven)}
     if not said:
         return query
 
@@ -127,9 +116,7 @@ def merge_query(query: str, params: Mapping[str, object], qs: Querystring) -> st
 
     def replaced(pair: str) -> bool:
         name = unquote(pair.partition("=")[0].replace("+", " "))
-        return any(
-            name == key or (name.startswith(key) and name[len(key) :].startswith(inner)) for key in said
-        )
+        return any(name == key or (name.startswith(key) and name[len(key) :].startswith(inner)) for key in said)
 
     kept = [pair for pair in query.split("&") if pair and not replaced(pair)]
     new = qs.stringify(said)

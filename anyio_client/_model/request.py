@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json as _json
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -40,18 +40,15 @@ class StreamedBody:
     def open(self) -> Pieces:
         """The pieces of one send. RuntimeError where they were used before and cannot be made again."""
         if self.used and not self.replayable:
-            raise RuntimeError(
-                "this body was sent before and cannot be made again: pass bytes, a list or a callable"
-            )
+            raise RuntimeError("this body was sent before and cannot be made again: pass bytes, a list or a callable")
         self.used = True
-        if isinstance(self.source, AsyncIterable | Iterable):
-            return self.source
-        pieces = self.source()
+        source: Any = self.source
+        if isinstance(source, AsyncIterable | Iterable):
+            return source  # pyright: ignore[reportUnknownVariableType]
+        pieces: Any = source()
         if not isinstance(pieces, AsyncIterable | Iterable) or isinstance(pieces, str):
-            raise TypeError(
-                f"the content callable must give an iterable of bytes, not {type(pieces).__name__}"
-            )
-        return [pieces] if isinstance(pieces, bytes | bytearray | memoryview) else pieces
+            raise TypeError(f"the content callable must give an iterable of bytes, not {type(pieces).__name__}")
+        return [bytes(pieces)] if isinstance(pieces, bytes | bytearray | memoryview) else pieces  # pyright: ignore
 
     @property
     def can_be_sent(self) -> bool:
@@ -61,24 +58,25 @@ class StreamedBody:
 
 def make_body(content: object) -> bytes | StreamedBody:
     """*content* as a body; TypeError for what can be none."""
+    given: Any = content  # what isinstance() finds out below has no type arguments
     match content:
         case bytes():
-            return content
+            return given
         case str():
-            return content.encode("utf-8")
+            return given.encode("utf-8")
         case bytearray() | memoryview():
-            return bytes(content)
+            return bytes(given)
         case list() | tuple():
-            pieces: list[object] = list(content)  # pyright: ignore[reportUnknownArgumentType]
+            pieces: list[Any] = list(given)
             for piece in pieces:
                 check_piece(piece)
-            return StreamedBody(pieces, replayable=True)  # type: ignore[arg-type]
+            return StreamedBody(pieces, replayable=True)
         case dict():
             raise TypeError("content= takes bytes, str or an iterable of bytes; for JSON pass body=")
         case AsyncIterable() | Iterable():
-            return StreamedBody(content, replayable=False)  # pyright: ignore[reportUnknownArgumentType]
-        case _ if callable(content):
-            return StreamedBody(content, replayable=True)
+            return StreamedBody(given, replayable=False)
+        case _ if callable(given):
+            return StreamedBody(given, replayable=True)
         case _:
             raise TypeError(
                 "content= takes bytes, str, an iterable or async iterable of bytes, or a callable that makes one, "
@@ -86,11 +84,11 @@ def make_body(content: object) -> bytes | StreamedBody:
             )
 
 
-def check_piece(piece: object) -> bytes | bytearray | memoryview:
+def check_piece(piece: Any) -> bytes | bytearray | memoryview[int]:
     """*piece* itself; TypeError where it is not bytes."""
     if not isinstance(piece, bytes | bytearray | memoryview):
         raise TypeError(f"a body is made of bytes, its iterable gave {type(piece).__name__}")
-    return piece
+    return piece  # pyright: ignore[reportUnknownVariableType]
 
 
 class Request:
@@ -126,9 +124,7 @@ class Request:
         """The body. RuntimeError while it is a stream that nobody has read."""
         if isinstance(self.body, bytes):
             return self.body
-        raise RuntimeError(
-            "the request's body is a stream that has not been read: use `await request.read()`"
-        )
+        raise RuntimeError("the request's body is a stream that has not been read: use `await request.read()`")
 
     def json(self) -> object:
         """The body as JSON. ValueError where it is none."""

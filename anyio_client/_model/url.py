@@ -28,9 +28,7 @@ _URL = re.compile(
     re.DOTALL,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_REG_NAME = re.compile(
-    r"[a-z0-9._~-]+"
-)  # RFC 3986 reg-name without sub-delims; the underscore is met in practice
+_REG_NAME = re.compile(r"[a-z0-9._~-]+")  # RFC 3986 reg-name without sub-delims; the underscore is met in practice
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 # RFC 3986 section 2.3
@@ -115,9 +113,7 @@ class URL:
         scheme = match["scheme"].lower()
         userinfo, at, hostport = match["authority"].rpartition("@")
         if userinfo == "***":
-            raise ValueError(
-                "this URL was printed with its credentials masked ('***@'); give the original one"
-            )
+            raise ValueError("this URL was printed with its credentials masked ('***@'); give the original one")
         host_text, port_text = self._split_port(hostport)
         if not host_text:
             raise ValueError("the URL has no host: write it as 'https://host/path'")
@@ -196,10 +192,7 @@ class URL:
     def redacted(self) -> str:
         """What logs and messages show: no userinfo, and ``***`` for every value of the query."""
         return self._shown(
-            "&".join(
-                f"{name}=***" if eq else name
-                for name, eq, _ in (p.partition("=") for p in self.query.split("&"))
-            )
+            "&".join(f"{name}=***" if eq else name for name, eq, _ in (p.partition("=") for p in self.query.split("&")))
         )
 
     def __str__(self) -> str:

@@ -34,11 +34,9 @@ class _Zlib:
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        if not self._begun and data and not self._gzip:
-            # RFC 1950: the low four bits of the first byte are 8, and the second makes the pair divisible by 31.
-            # One byte decides well enough: raw deflate from real encoders does not begin so.
-            if data[0] & 0x0F != 8:
-                self._z = zlib.decompressobj(-15)
+        # RFC 1950: the low four bits of the first byte are 8. Raw deflate from real encoders does not begin so.
+        if not self._begun and data and not self._gzip and data[0] & 0x0F != 8:
+            self._z = zlib.decompressobj(-15)
         self._begun = self._begun or bool(data)
         while data:
             if self._z.eof:
@@ -104,7 +102,5 @@ def make_decoder(content_encoding: str | None, max_ratio: float | None) -> Conte
             case "deflate":
                 layers.append(_Zlib("deflate"))
             case _:
-                raise DecodingFailed(
-                    f"the Content-Encoding {coding!r} was not asked for and cannot be undone"
-                )
+                raise DecodingFailed(f"the Content-Encoding {coding!r} was not asked for and cannot be undone")
     return ContentDecoder(layers, max_ratio) if layers else None

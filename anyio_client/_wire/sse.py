@@ -15,9 +15,7 @@ import attrs
 
 __all__ = ["MAX_EVENT_SIZE", "EventTooLarge", "SSEDecoder", "ServerSentEvent"]
 
-MAX_EVENT_SIZE: Final = (
-    64 * 2**20
-)  # bytes; the largest events met in practice are images in base64, a few MiB
+MAX_EVENT_SIZE: Final = 64 * 2**20  # bytes; the largest events met in practice are images in base64, a few MiB
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"[\r\n]")

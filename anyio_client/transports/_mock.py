@@ -36,9 +36,7 @@ class MockTransport:
         answer = self._handler(request)
         response = await answer if inspect.isawaitable(answer) else answer
         if not isinstance(response, Response):
-            raise TypeError(
-                f"the handler of a MockTransport must return a Response, not {type(response).__name__}"
-            )
+            raise TypeError(f"the handler of a MockTransport must return a Response, not {type(response).__name__}")
         if response.request is None:
             response.request = request
         return response

@@ -115,7 +115,5 @@ class HTTPTransport:
 
     def __del__(self) -> None:
         if getattr(self, "_used", False) and not self._closed and self._pool.open_count:
-            warnings.warn(
-                "an HTTPTransport was dropped without aclose()", ResourceWarning, source=self, stacklevel=2
-            )
+            warnings.warn("an HTTPTransport was dropped without aclose()", ResourceWarning, source=self, stacklevel=2)
             self._pool.close()
