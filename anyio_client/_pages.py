@@ -120,8 +120,7 @@ def _next_options(page: AsyncPage[Any], info: PageInfo) -> RequestOptions:
         return attrs.evolve(options, params=merged)
     if info.json is not None:
         data: Any = options.json_data
-        body: Any = data if isinstance(data, Mapping) else {}
-        return attrs.evolve(options, json_data={**body, **info.json})
+        return attrs.evolve(options, json_data={**(data if isinstance(data, dict) else {}), **info.json})
     request = page._response.request
     assert request is not None and info.url is not None
     url = info.url if isinstance(info.url, URL) else URL(urljoin(f"{request.url.origin}{request.url.target}", info.url))

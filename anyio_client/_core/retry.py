@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import attrs
 
+from .._model.dates import parse_http_date
 from .._model.errors import Outcome
 from .._model.request import Request
 
@@ -127,12 +127,8 @@ def parse_retry_after(value: str, now: float) -> float | None:
     seconds = _positive(text)
     if seconds is not None:
         return seconds
-    if not text[:1].isalpha():  # every form of HTTP-date begins with the name of a day
-        return None
-    try:
-        wait = parsedate_to_datetime(text).timestamp() - now
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
+    moment = parse_http_date(text, now)
+    wait = 0.0 if moment is None else moment - now
     return wait if wait > 0 else None
 
 

@@ -74,7 +74,7 @@ class Querystring:
         if value is None or isinstance(value, NotGiven | Omit):
             return
         if isinstance(value, Mapping):
-            for key, inner in cast(Mapping[Any, Any], value).items():
+            for key, inner in cast(Any, value).items():
                 if not isinstance(key, str):
                     raise TypeError(f"a key inside the parameter {name!r} is no str")
                 self._append(items, f"{name}.{key}" if self.nested_format == "dots" else f"{name}[{key}]", inner)

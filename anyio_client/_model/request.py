@@ -61,9 +61,9 @@ def make_body(content: object) -> bytes | StreamedBody:
     given: Any = content  # what isinstance() finds out below has no type arguments
     match content:
         case bytes():
-            return given
+            return content
         case str():
-            return given.encode("utf-8")
+            return content.encode("utf-8")
         case bytearray() | memoryview():
             return bytes(given)
         case list() | tuple():
@@ -75,7 +75,7 @@ def make_body(content: object) -> bytes | StreamedBody:
             raise TypeError("content= takes bytes, str or an iterable of bytes; for JSON pass body=")
         case AsyncIterable() | Iterable():
             return StreamedBody(given, replayable=False)
-        case _ if callable(given):
+        case _ if callable(content):
             return StreamedBody(given, replayable=True)
         case _:
             raise TypeError(
@@ -124,7 +124,7 @@ class Request:
         """The body. RuntimeError while it is a stream that nobody has read."""
         if isinstance(self.body, bytes):
             return self.body
-        raise RuntimeError("the request's body is a stream that has not been read: use `await request.read()`")
+        raise RuntimeError("the request's body is a stream that nobody has read: call its read() first")
 
     def json(self) -> object:
         """The body as JSON. ValueError where it is none."""

@@ -26,6 +26,9 @@ __all__ = ["MAX_HEAD_SIZE", "MAX_INTERIM_RESPONSES", "H1Wire"]
 MAX_HEAD_SIZE: Final = 100 * 1024  # nginx takes 32 KiB, node 16 KiB, browsers about 250 KiB
 MAX_INTERIM_RESPONSES: Final = 100  # a server that needs more progress reports should stream them
 
+# After each event of a chunked body we look at what h11 has left, which costs a copy of it: so it gets little at a time.
+CHUNKED_SLICE: Final = 16 * 1024
+
 # h11's own limit is switched off by a number that no buffer reaches.
 _NO_LIMIT: Final = 2**62
 
@@ -48,7 +51,9 @@ class H1Wire:
         self._usable = True
         self._answered = False  # the head of the final response came
         self._interim = 0
-        self._overhead = 0  # bytes since the last piece of data that are no data
+        self._overhead = 0  # bytes used since the last event that were no data of the body
+        self._left = 0  # bytes that h11 has and has not used
+        self._slice = _NO_LIMIT  # how many bytes h11 is given at a time
         self._keepalive: float | None = None
 
     # -- sending
@@ -61,11 +66,16 @@ class H1Wire:
         headers = request.headers.raw
         if not end and "content-length" not in request.headers:
             headers.append((b"Transfer-Encoding", b"chunked"))  # RFC 9112 section 6.1
-        event = h11.Request(method=request.method, target=request.url.target, headers=headers)
+        try:
+            event = h11.Request(method=request.method, target=request.url.target, headers=headers)
+        except h11.LocalProtocolError as exc:
+            self._usable = False
+            raise WireMisuse(str(exc)) from exc
         self._exchange += 1
         self._busy = True
         self._finished = self._answered = False
-        self._interim = self._overhead = 0
+        self._interim = self._overhead = self._left = 0
+        self._slice = _NO_LIMIT
         self._keepalive = None
         self._send(event)
         if end:
@@ -116,34 +126,48 @@ class H1Wire:
 
     def receive(self, data: bytes) -> list[WireEvent]:
         events: list[WireEvent] = []
+        if not data:
+            self._usable = False
         if not self._busy:
             # Between exchanges a peer has nothing to say but goodbye: stray bytes must never become an answer.
             self._usable = False
             return events
+        place = 0
         try:
-            self._h11.receive_data(data)
-            self._read_events(events)
-        except h11.ProtocolError as exc:
-            lost = not data
-            self._fail(events, "the connection ended before the answer did" if lost else str(exc), lost)
+            while self._busy:
+                # h11 is given no more than the limit allows, so that it never judges what is too large: whether it
+                # gets the bytes at once or one by one, it sees the same ones.
+                room = self._max_head_size - self._overhead - self._left
+                if room <= 0 and data:
+                    self._too_much(events)
+                    break
+                piece = data[place : place + min(room, self._slice)] if data else data
+                place += len(piece)
+                self._h11.receive_data(piece)
+                self._left += len(piece)
+                self._read_events(events, place < len(data))
+                if place >= len(data):
+                    break
+        except h11.ProtocolError:
+            # h11's text is not passed on: it may quote a line that holds a cookie.
+            part = "chunked body" if self._answered else "head"
+            reason = f"the response's {part} is malformed" if data else "the connection ended before the answer did"
+            self._fail(events, reason, lost=not data)
         return events
 
-    def _read_events(self, events: list[WireEvent]) -> None:
-        left = self._left()
+    def _read_events(self, events: list[WireEvent], more: bool) -> None:
+        """Everything that h11 makes of the bytes it has. *more*: further bytes have come."""
         while self._busy:
             event = self._h11.next_event()
-            before, left = left, self._left()
-            self._overhead += before - left
+            if event is h11.NEED_DATA:
+                return
+            before, self._left = self._left, len(self._h11.trailing_data[0])
+            self._overhead += before - self._left
             match event:
                 case h11.Data(data=data):
-                    self._overhead -= len(data)
-                    if self._too_much(events, self._overhead):
-                        return
                     self._overhead = 0
                     events.append(DataReceived(self._exchange, bytes(data)))
                 case h11.InformationalResponse():
-                    if self._too_much(events, self._overhead):
-                        return
                     self._overhead = 0
                     self._interim += 1
                     if self._interim > MAX_INTERIM_RESPONSES:
@@ -151,38 +175,25 @@ class H1Wire:
                         return
                     events.append(InterimReceived(self._exchange, self._head(event)))
                 case h11.Response():
-                    if self._too_much(events, self._overhead):
-                        return
                     self._overhead = 0
                     self._answered = True
                     head = self._head(event)
-                    if "transfer-encoding" in head.headers and "content-length" in head.headers:
-                        self._usable = False  # RFC 9112 section 6.3: it may be an attempt at smuggling
+                    if "transfer-encoding" in head.headers:
+                        self._slice = CHUNKED_SLICE
+                        if "content-length" in head.headers:
+                            self._usable = False  # RFC 9112 section 6.3: it may be an attempt at smuggling
                     self._keepalive = _parse_keepalive(head.headers.get("keep-alive"))
                     events.append(ResponseReceived(self._exchange, head))
                 case h11.EndOfMessage(headers=trailers):
-                    if self._too_much(events, self._overhead):
-                        return
-                    self._end(events, Headers.from_wire(trailers) if trailers else None, bool(left))
+                    self._end(events, Headers.from_wire(trailers) if trailers else None, more or self._left > 0)
                 case h11.ConnectionClosed():
                     self._fail(events, "the connection ended before the answer did", lost=True)
-                case _:  # NEED_DATA; or PAUSED: the peer would switch protocols, which nobody asked for
-                    if event is h11.PAUSED:
-                        self._fail(events, "the peer switched protocols without being asked", lost=False)
-                    else:
-                        self._too_much(events, self._overhead + left)
-                    return
+                case _:  # PAUSED: the peer would switch protocols, which nobody asked for
+                    self._fail(events, "the peer switched protocols without being asked", lost=False)
 
-    def _left(self) -> int:
-        """Bytes that h11 has received and not used."""
-        return len(self._h11.trailing_data[0])
-
-    def _too_much(self, events: list[WireEvent], size: int) -> bool:
-        if size <= self._max_head_size:
-            return False
+    def _too_much(self, events: list[WireEvent]) -> None:
         part = "chunk framing or trailers" if self._answered else "head"
         self._fail(events, f"the response's {part} took more than {self._max_head_size} bytes", lost=False)
-        return True
 
     def _head(self, event: h11.Response | h11.InformationalResponse) -> ResponseHead:
         version = "HTTP/" + event.http_version.decode("ascii")

@@ -6,8 +6,8 @@ request and its response), each with an id that is never reused. The driver's pa
     exchange = wire.open(request, end=False)      # queue the head
     accepted = wire.send(exchange, data)          # queue body bytes: as many as flow control allows
     wire.finish(exchange)                         # the body is complete
-    await stream.send(wire.take_output())
-    events = wire.receive(await stream.receive()) # b"" means: the peer has closed
+    stream.sendall(wire.take_output())
+    events = wire.receive(stream.recv(65536))     # b"" means: the peer has closed
 
 Contract of every codec:
 

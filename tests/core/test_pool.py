@@ -1,0 +1,570 @@
+"""The pool machine: named cases first, then all its invariants under any events (tests/fuzz runs them for long)."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+
+from anyio_client._core.pool import (
+    MAX_HANDOVERS,
+    Broke,
+    CapacityChanged,
+    Close,
+    Freed,
+    GaveUp,
+    Open,
+    Opened,
+    OpenFailed,
+    Pool,
+    Refuse,
+    Shutdown,
+    Tick,
+    Use,
+    WakeAt,
+    Wanted,
+)
+from anyio_client._model.timeouts import Limits
+
+A, B, C = "http://a", "http://b", "http://c"
+
+
+def make(connections: int = 10, idle: int = 10, expiry: float = 30.0) -> Pool:
+    limits = Limits(max_connections=connections, max_keepalive_connections=idle, keepalive_expiry=expiry)
+    return Pool(limits)
+
+
+def step(pool: Pool, event: Any) -> list[Any]:
+    """The commands, without the alarms, which have tests of their own."""
+    return [command for command in pool.step(event) if not isinstance(command, WakeAt)]
+
+
+# --- named cases -------------------------------------------------------------------------------------------------
+
+
+def test_the_first_ticket_opens_and_uses() -> None:
+    pool = make()
+    assert step(pool, Wanted(1, A, 0)) == [Open(1, 1, A)]
+    assert (pool.open_count, pool.idle_count, pool.waiting_count) == (1, 0, 0)
+    assert step(pool, Opened(1, 1, 0)) == [Use(1, 1)]
+    assert (pool.open_count, pool.idle_count) == (1, 0)
+    assert step(pool, Freed(1, 0)) == []
+    assert (pool.open_count, pool.idle_count) == (1, 1)
+    assert step(pool, Wanted(2, A, 0)) == [Use(2, 1)]
+    assert pool.idle_count == 0
+
+
+def test_connections_are_of_their_origin() -> None:
+    pool = make()
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    step(pool, Freed(1, 0))
+    assert step(pool, Wanted(2, B, 0)) == [Open(2, 2, B)]
+
+
+def test_the_one_that_was_used_last_is_used_first() -> None:
+    pool = make()
+    for n in (1, 2, 3):
+        step(pool, Wanted(n, A, 0))
+        step(pool, Opened(n, 1, 0))
+    for n in (2, 3, 1):
+        step(pool, Freed(n, 0))
+    assert [step(pool, Wanted(n, A, 0)) for n in (4, 5, 6)] == [[Use(4, 1)], [Use(5, 3)], [Use(6, 2)]]
+
+
+def test_waiters_are_served_in_order() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    assert [step(pool, Wanted(n, A, 0)) for n in (2, 3, 4)] == [[], [], []]
+    assert pool.waiting_count == 3
+    assert step(pool, Freed(1, 0)) == [Use(2, 1)]
+    assert step(pool, GaveUp(3)) == []
+    assert step(pool, Freed(1, 0)) == [Use(4, 1)]
+
+
+def test_a_ticket_whose_connection_was_dead_does_not_queue_again() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    step(pool, Wanted(2, A, 0))
+    assert step(pool, Wanted(3, A, 0, first=True)) == []
+    assert step(pool, Freed(1, 0)) == [Use(3, 1)]
+
+
+def test_a_broken_connection_makes_room() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    step(pool, Wanted(2, A, 0))
+    assert step(pool, Broke(1)) == [Close(1), Open(2, 2, A)]
+    assert step(pool, Broke(1)) == []
+    assert step(pool, Freed(1, 0)) == []
+
+
+def test_an_idle_connection_makes_room_for_another_origin() -> None:
+    pool = make(connections=2)
+    for n in (1, 2):
+        step(pool, Wanted(n, A, 0))
+        step(pool, Opened(n, 1, 0))
+    step(pool, Freed(2, 0))
+    step(pool, Freed(1, 0))
+    assert step(pool, Wanted(3, B, 0)) == [Close(2), Open(3, 3, B)]  # the longest idle one
+    assert step(pool, Wanted(4, A, 0)) == [Use(4, 1)]
+
+
+def test_a_busy_connection_makes_no_room() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    assert step(pool, Wanted(2, B, 0)) == []
+    assert step(pool, Freed(1, 0)) == [Close(1), Open(2, 2, B)]
+
+
+def test_origins_that_wait_for_room_take_turns() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    for n, origin in ((2, B), (3, B), (4, C)):
+        assert step(pool, Wanted(n, origin, 0)) == []
+    assert step(pool, Freed(1, 0)) == [Close(1), Open(2, 2, B)]
+    step(pool, Opened(2, 1, 0))
+    # B's second ticket may have the connection of its own origin, C waits on.
+    assert step(pool, Freed(2, 0)) == [Use(3, 2)]
+    assert step(pool, Freed(2, 0)) == [Close(2), Open(4, 3, C)]
+
+
+def test_no_origin_starves_while_another_hands_its_connection_on() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    step(pool, Wanted(1000, B, 0))
+    for n in range(2, 2 + MAX_HANDOVERS + 1):
+        step(pool, Wanted(n, A, 0))
+    for n in range(2, 2 + MAX_HANDOVERS):
+        assert step(pool, Freed(1, 0)) == [Use(n, 1)]
+    assert step(pool, Freed(1, 0)) == [Close(1), Open(1000, 2, B)]
+    assert step(pool, Opened(2, 1, 0)) == [Use(1000, 2)]
+    assert step(pool, Freed(2, 0)) == [Close(2), Open(2 + MAX_HANDOVERS, 3, A)]
+
+
+def test_a_failed_open_refuses_its_ticket_and_serves_the_next() -> None:
+    pool = make(connections=1)
+    error = OSError("no")
+    step(pool, Wanted(1, A, 0))
+    step(pool, Wanted(2, A, 0))
+    assert step(pool, OpenFailed(1, error)) == [Refuse(1, error), Open(2, 2, A)]
+    assert step(pool, OpenFailed(1, error)) == []
+    assert step(pool, Opened(1, 1, 0)) == [Close(1)]
+
+
+def test_a_ticket_that_gives_up_opening_makes_room() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Wanted(2, B, 0))
+    assert step(pool, GaveUp(1)) == [Open(2, 2, B)]
+    assert step(pool, GaveUp(99)) == []
+
+
+def test_no_more_idle_connections_than_allowed() -> None:
+    pool = make(idle=1)
+    for n in (1, 2):
+        step(pool, Wanted(n, A, 0))
+        step(pool, Opened(n, 1, 0))
+    assert step(pool, Freed(1, 0)) == []
+    assert step(pool, Freed(2, 0)) == [Close(1)]
+    assert pool.idle_count == 1
+
+
+def test_waiters_come_before_the_limit_of_idle_connections() -> None:
+    pool = make(connections=1, idle=0)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    step(pool, Wanted(2, A, 0))
+    assert step(pool, Freed(1, 0)) == [Use(2, 1)]
+    assert step(pool, Freed(1, 0)) == [Close(1)]
+
+
+# --- time --------------------------------------------------------------------------------------------------------
+
+
+def test_idle_connections_expire() -> None:
+    pool = make(expiry=30)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    assert pool.step(Freed(1, 10)) == [WakeAt(40)]
+    assert step(pool, Tick(39.9)) == []
+    assert step(pool, Tick(40)) == [Close(1)]
+    assert pool.open_count == 0
+
+
+@pytest.mark.parametrize(
+    "event", [Wanted(9, B, 40), Freed(2, 40), Opened(3, 1, 40), CapacityChanged(2, 1, 40)], ids=lambda e: type(e).__name__
+)
+def test_every_event_with_a_time_expires_idle_connections(event: Any) -> None:
+    pool = make(expiry=30)
+    for n in (1, 2):
+        step(pool, Wanted(n, A, 0))
+        step(pool, Opened(n, 1, 0))
+    step(pool, Wanted(3, A, 0))
+    step(pool, Freed(1, 10))
+    assert Close(1) in step(pool, event)
+
+
+def test_a_servers_hint_shortens_the_expiry_and_never_lengthens_it() -> None:
+    pool = make(expiry=30)
+    for n in (1, 2):
+        step(pool, Wanted(n, A, 0))
+        step(pool, Opened(n, 1, 0))
+    assert pool.step(Freed(1, 0, keepalive=100)) == [WakeAt(30)]
+    step(pool, Freed(2, 0, keepalive=5))
+    # The second stands behind the first in line, and is found out when it would be used.
+    assert step(pool, Wanted(3, A, 6)) == [Close(2), Use(3, 1)]
+
+
+def test_alarms_are_set_once_and_again_when_they_have_rung() -> None:
+    pool = make(expiry=30)
+    for n in (1, 2):
+        step(pool, Wanted(n, A, 0))
+        step(pool, Opened(n, 1, 0))
+    assert pool.step(Freed(1, 0)) == [WakeAt(30)]
+    assert pool.step(Freed(2, 10)) == []
+    assert pool.step(Tick(30)) == [Close(1), WakeAt(40)]
+    assert pool.step(Tick(40)) == [Close(2)]
+
+
+def test_without_expiry_there_is_no_alarm() -> None:
+    pool = make(expiry=math.inf)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    assert pool.step(Freed(1, 0)) == []
+    assert pool.step(Tick(1e9)) == []
+
+
+def test_an_expired_connection_makes_room_for_who_waits() -> None:
+    pool = make(connections=1, expiry=30)
+    step(pool, Wanted(1, A, 0, shareable=True))
+    step(pool, Opened(1, 0, 0))  # idle, without room
+    assert step(pool, Wanted(2, B, 29)) == [Close(1), Open(2, 2, B)]
+
+
+# --- shared connections ------------------------------------------------------------------------------------------
+
+
+def test_a_shared_connection_carries_as_many_as_it_can() -> None:
+    pool = make()
+    assert step(pool, Wanted(1, A, 0, shareable=True)) == [Open(1, 1, A)]
+    assert [step(pool, Wanted(n, A, 0, shareable=True)) for n in (2, 3, 4)] == [[], [], []]
+    assert step(pool, Opened(1, 2, 0)) == [Use(1, 1), Use(2, 1), Open(3, 2, A)]
+    assert step(pool, Opened(2, 2, 0)) == [Use(3, 2), Use(4, 2)]
+    assert step(pool, Freed(1, 0)) == []
+    assert pool.idle_count == 0
+    assert step(pool, Wanted(5, A, 0, shareable=True)) == [Use(5, 1)]
+    assert step(pool, Freed(1, 0)) == []
+    assert step(pool, Freed(1, 0)) == []
+    assert pool.idle_count == 1
+
+
+def test_an_origin_that_turns_out_exclusive_opens_for_all() -> None:
+    pool = make()
+    for n in (1, 2, 3):
+        step(pool, Wanted(n, A, 0, shareable=True))
+    assert step(pool, Opened(1, 1, 0)) == [Use(1, 1), Open(2, 2, A), Open(3, 3, A)]
+    assert step(pool, Wanted(4, A, 0, shareable=True)) == [Open(4, 4, A)]
+
+
+def test_all_who_waited_for_one_connection_are_refused_with_it() -> None:
+    pool = make()
+    error = OSError("no")
+    for n in (1, 2, 3):
+        step(pool, Wanted(n, A, 0, shareable=True))
+    assert step(pool, OpenFailed(1, error)) == [Refuse(1, error), Refuse(2, error), Refuse(3, error)]
+    assert (pool.open_count, pool.waiting_count) == (0, 0)
+
+
+def test_an_opener_that_gives_up_is_followed_by_the_next() -> None:
+    pool = make()
+    for n in (1, 2, 3):
+        step(pool, Wanted(n, A, 0, shareable=True))
+    assert step(pool, GaveUp(1)) == [Open(2, 2, A)]
+
+
+def test_capacity_may_change_at_any_time() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0, shareable=True))
+    step(pool, Opened(1, 1, 0))
+    step(pool, Wanted(2, A, 0, shareable=True))
+    step(pool, Wanted(3, A, 0, shareable=True))
+    assert step(pool, CapacityChanged(1, 2, 0)) == [Use(2, 1)]
+    assert step(pool, CapacityChanged(1, 1, 0)) == []
+    assert step(pool, Freed(1, 0)) == []
+    assert step(pool, Freed(1, 0)) == [Use(3, 1)]
+    assert step(pool, CapacityChanged(99, 1, 0)) == []
+
+
+def test_a_connection_without_room_is_not_used() -> None:
+    pool = make(connections=2)
+    step(pool, Wanted(1, A, 0, shareable=True))
+    step(pool, Opened(1, 5, 0))
+    step(pool, CapacityChanged(1, 0, 0))
+    assert step(pool, Wanted(2, A, 0, shareable=True)) == [Open(2, 2, A)]
+
+
+def test_a_ticket_opens_no_second_connection_because_the_first_has_no_room() -> None:
+    pool = make()
+    step(pool, Wanted(1, A, 0, shareable=True))
+    assert step(pool, Opened(1, 0, 0)) == []
+    assert step(pool, Wanted(2, A, 0, shareable=True)) == []
+    assert step(pool, CapacityChanged(1, 2, 0)) == [Use(1, 1), Use(2, 1)]
+    assert pool.idle_count == 0
+
+
+def test_a_ticket_may_open_again_once_the_connection_without_room_is_gone() -> None:
+    pool = make()
+    step(pool, Wanted(1, A, 0, shareable=True))
+    step(pool, Opened(1, 0, 0))
+    assert step(pool, Broke(1)) == [Close(1), Open(1, 2, A)]
+    pool = make()
+    step(pool, Wanted(1, A, 0, shareable=True))
+    step(pool, Opened(1, 0, 0))
+    assert step(pool, GaveUp(1)) == []
+    assert step(pool, Wanted(2, A, 0, shareable=True)) == [Open(2, 2, A)]
+
+
+# --- the end -----------------------------------------------------------------------------------------------------
+
+
+def test_shutdown_closes_and_refuses_everything_now_and_later() -> None:
+    pool = make(connections=3)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    step(pool, Wanted(2, A, 0))
+    step(pool, Opened(2, 1, 0))
+    step(pool, Freed(2, 0))
+    step(pool, Wanted(3, B, 0))
+    step(pool, Wanted(4, B, 0))
+    step(pool, Wanted(5, C, 0))
+    commands = step(pool, Shutdown())
+    assert sorted(c.ticket for c in commands if isinstance(c, Refuse)) == [3, 4, 5]
+    assert all(c.error is None for c in commands if isinstance(c, Refuse))
+    assert {c.connection for c in commands if isinstance(c, Close)} == {1}
+    assert (pool.open_count, pool.idle_count, pool.waiting_count) == (0, 0, 0)
+    assert step(pool, Wanted(6, A, 0)) == [Refuse(6, None)]
+    assert step(pool, Opened(3, 1, 0)) == [Close(3)]
+    assert step(pool, Freed(1, 0)) == []
+    assert step(pool, Broke(1)) == []
+    assert step(pool, GaveUp(3)) == []
+    assert step(pool, OpenFailed(3, OSError())) == []
+
+
+def test_nothing_is_kept_of_origins_that_are_gone() -> None:
+    pool = make(connections=2, expiry=1)
+    for n in range(1, 100):
+        step(pool, Wanted(n, f"http://{n}", n * 10.0))
+        step(pool, Opened(n, 1, n * 10.0))
+        step(pool, Freed(n, n * 10.0))
+    assert len(pool._origins) <= 2
+    step(pool, Tick(1e6))
+    assert len(pool._origins) == 0
+
+
+# --- any events --------------------------------------------------------------------------------------------------
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Any events in any order, and a book of our own that knows what must hold after each."""
+
+    tickets = Bundle("tickets")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits = Limits(max_connections=3, max_keepalive_connections=2, keepalive_expiry=5.0)
+        self.pool = Pool(self.limits)
+        self.now = 0.0
+        self.next_ticket = 1
+        self.origin_of: dict[int, str] = {}
+        self.waiting: dict[str, list[int]] = defaultdict(list)  # in the order that they must be served in
+        self.opening: dict[int, int] = {}  # connection -> ticket
+        self.open: dict[int, str] = {}  # connection -> origin
+        self.load: dict[int, int] = {}
+        self.capacity: dict[int, int] = {}
+        self.ended: set[int] = set()
+        self.down = False
+        self.first_in_line_since: dict[str, int] = {}
+        self.handed_on = 0
+
+    # -- carrying out commands
+
+    def do(self, event: Any, shutdown: bool = False) -> None:
+        for command in self.pool.step(event):
+            match command:
+                case Use(ticket=ticket, connection=connection):
+                    self.end(ticket)
+                    origin = self.origin_of[ticket]
+                    assert self.open[connection] == origin
+                    if ticket in self.waiting[origin]:
+                        assert self.waiting[origin][0] == ticket, "served out of order"
+                        self.waiting[origin].remove(ticket)
+                    self.load[connection] += 1
+                    assert self.load[connection] <= self.capacity[connection]
+                case Open(ticket=ticket, connection=connection, origin=origin):
+                    assert ticket not in self.ended
+                    assert self.origin_of[ticket] == origin
+                    assert self.waiting[origin][0] == ticket, "opened out of order"
+                    self.waiting[origin].remove(ticket)
+                    assert connection not in self.open
+                    self.opening[connection] = ticket
+                case Close(connection=connection):
+                    if connection in self.open:
+                        assert shutdown or isinstance(event, Broke) or self.load[connection] == 0, "closed under a ticket"
+                        del self.open[connection]
+                case Refuse(ticket=ticket):
+                    self.end(ticket)
+                    origin = self.origin_of[ticket]
+                    if ticket in self.waiting[origin]:
+                        self.waiting[origin].remove(ticket)
+                case WakeAt(when=when):
+                    assert when > self.now
+
+    def end(self, ticket: int) -> None:
+        assert ticket not in self.ended, "a ticket ended twice"
+        self.ended.add(ticket)
+
+    # -- events
+
+    @rule(target=tickets, origin=st.sampled_from([A, B, C]), shareable=st.booleans(), first=st.booleans())
+    def want(self, origin: str, shareable: bool, first: bool) -> int:
+        ticket = self.next_ticket
+        self.next_ticket += 1
+        self.origin_of[ticket] = origin
+        # An origin is shareable or not: it does not change from ticket to ticket.
+        self.waiting[origin].insert(0 if first else len(self.waiting[origin]), ticket)
+        self.do(Wanted(ticket, origin, self.now, shareable=origin != C, first=first))
+        if self.down:
+            assert ticket in self.ended
+        return ticket
+
+    @precondition(lambda self: self.opening)
+    @rule(data=st.data(), capacity=st.integers(0, 3))
+    def opened(self, data: st.DataObject, capacity: int) -> None:
+        connection = data.draw(st.sampled_from(sorted(self.opening)))
+        ticket = self.opening.pop(connection)
+        origin = self.origin_of[ticket]
+        self.open[connection] = origin
+        self.load[connection] = 0
+        self.capacity[connection] = 1 if origin == C else capacity
+        if ticket not in self.ended and self.capacity[connection] == 0:
+            self.waiting[origin].insert(0, ticket)
+        self.do(Opened(connection, self.capacity[connection], self.now))
+        if ticket not in self.ended:
+            assert ticket in self.waiting[origin]
+
+    @precondition(lambda self: self.opening)
+    @rule(data=st.data())
+    def open_failed(self, data: st.DataObject) -> None:
+        connection = data.draw(st.sampled_from(sorted(self.opening)))
+        ticket = self.opening.pop(connection)
+        self.do(OpenFailed(connection, OSError("no")))
+        assert ticket in self.ended
+
+    @precondition(lambda self: any(self.load[c] for c in self.open))
+    @rule(data=st.data(), keepalive=st.none() | st.floats(0.1, 100))
+    def freed(self, data: st.DataObject, keepalive: float | None) -> None:
+        connection = data.draw(st.sampled_from(sorted(c for c in self.open if self.load[c])))
+        self.load[connection] -= 1
+        self.do(Freed(connection, self.now, keepalive))
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def broke(self, data: st.DataObject) -> None:
+        connection = data.draw(st.sampled_from(sorted(self.open)))
+        self.do(Broke(connection))
+        assert connection not in self.open
+
+    @precondition(lambda self: any(o != C for o in self.open.values()))
+    @rule(data=st.data(), capacity=st.integers(0, 3))
+    def capacity_changed(self, data: st.DataObject, capacity: int) -> None:
+        connection = data.draw(st.sampled_from(sorted(c for c, o in self.open.items() if o != C)))
+        self.capacity[connection] = max(capacity, self.load[connection])
+        self.do(CapacityChanged(connection, self.capacity[connection], self.now))
+
+    @rule(ticket=consumes(tickets))
+    def give_up(self, ticket: int) -> None:
+        if ticket in self.ended:
+            return
+        self.ended.add(ticket)
+        origin = self.origin_of[ticket]
+        if ticket in self.waiting[origin]:
+            self.waiting[origin].remove(ticket)
+        for connection, opener in list(self.opening.items()):
+            if opener == ticket:
+                del self.opening[connection]
+        self.do(GaveUp(ticket))
+
+    @rule(seconds=st.floats(0, 10))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.do(Tick(self.now))
+
+    @precondition(lambda self: self.next_ticket > 15)
+    @rule(certain=st.integers(0, 20))
+    def shutdown(self, certain: int) -> None:
+        if certain == 0 and not self.down:
+            self.down = True
+            self.do(Shutdown(), shutdown=True)
+            self.opening.clear()
+            assert not self.open
+            assert not any(self.waiting.values())
+
+    # -- what always holds
+
+    @invariant()
+    def never_more_connections_than_allowed(self) -> None:
+        assert len(self.open) + len(self.opening) <= self.limits.max_connections
+        assert self.pool.open_count == len(self.open) + len(self.opening)
+
+    @invariant()
+    def never_more_idle_ones_than_allowed(self) -> None:
+        idle = sum(self.load[c] == 0 for c in self.open)
+        assert self.pool.idle_count == idle <= self.limits.max_keepalive_connections
+
+    @invariant()
+    def every_ticket_is_somewhere(self) -> None:
+        waiting = {t for queue in self.waiting.values() for t in queue}
+        opening = set(self.opening.values())
+        assert self.pool.waiting_count == len(waiting)
+        for ticket in self.origin_of:
+            assert (ticket in self.ended) + (ticket in waiting) + (ticket in opening) == 1, ticket
+
+    @invariant()
+    def nobody_waits_beside_a_connection_with_room(self) -> None:
+        for connection, origin in self.open.items():
+            if self.load[connection] < self.capacity[connection]:
+                assert not self.waiting[origin]
+
+    @invariant()
+    def nobody_waits_while_there_is_room_for_a_connection(self) -> None:
+        idle = any(self.load[c] == 0 for c in self.open)
+        if len(self.open) + len(self.opening) < self.limits.max_connections or idle:
+            for origin, queue in self.waiting.items():
+                if queue:
+                    # Either somebody opens a connection that may be shared, or the last one opened had no room.
+                    opening = any(self.origin_of[t] == origin for t in self.opening.values())
+                    useless = any(o == origin and self.capacity[c] == 0 for c, o in self.open.items())
+                    assert origin != C
+                    assert opening or useless
+
+    def teardown(self) -> None:
+        if not self.down:
+            self.down = True
+            self.do(Shutdown(), shutdown=True)
+        assert not self.open
+
+
+TestPoolMachine = PoolMachine.TestCase
+TestPoolMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
