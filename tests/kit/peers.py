@@ -168,6 +168,11 @@ class ScriptedServer:
         if self.errors:
             raise self.errors[0]
 
+    @staticmethod
+    def pause(seconds: float) -> None:
+        """Let the client wait a moment, so that it has something to wait for."""
+        time.sleep(seconds)
+
     def wait_for_open(self, count: int, seconds: float = 5.0) -> int:
         """Wait until at most *count* connections are open; how many are."""
         until = time.monotonic() + seconds

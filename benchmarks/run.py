@@ -1,0 +1,190 @@
+"""Client CPU and Python function calls for one operation, beside httpx2 and aiohttp in the same run.
+
+Times of different minutes do not compare on a shared machine, so every round runs every client once, each in a fresh
+process, and the ratio is to httpx2 in the same round. See ``--help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+from peers import COUNTED, LOOPS, OPERATIONS, PEERS
+
+Round: TypeAlias = dict[tuple[str, str], dict[str, Any]]  # (loop, peer): what peers.py printed
+
+HERE = pathlib.Path(__file__).parent
+BASELINE = "httpx2"
+PAIRS = [(loop, peer) for loop in LOOPS for peer in PEERS if not (peer == "aiohttp" and loop == "trio")]
+TITLES = {"get": "GET, small JSON body as bytes", "typed": "POST of JSON, answer as a class"}
+PACKAGES = ["anyio-client", "anyio", "h11", "attrs", "cattrs", "httpx2", "httpcore2", "pydantic", "pydantic-core"]
+PACKAGES += ["aiohttp", "trio", "uvloop"]
+ROUND_LIMIT = 60.0  # seconds for one client in one round, far above what it takes
+# glibc moves its thresholds with the allocations that it happens to see: fixed, no client is lucky.
+MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+
+
+def environment() -> dict[str, str]:
+    """This environment without what changes a client's path: proxies, log levels, Python's debug modes."""
+    dropped = ("PYTHON", "MALLOC_", "ANYIO_CLIENT_", "HTTPX")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(dropped) and not name.lower().endswith("_proxy")
+    }
+    return kept | MALLOC
+
+
+def cores() -> tuple[int, int] | None:
+    """One core for the server and another for the clients, where there are two and pinning is allowed."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    allowed = sorted(os.sched_getaffinity(0))
+    return (allowed[0], allowed[-1]) if len(allowed) > 1 else None
+
+
+def pin(core: int) -> bool:
+    """Move this process, and with it what it starts from now on, to *core*."""
+    try:
+        os.sched_setaffinity(0, {core})
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def running_server() -> Iterator[int]:
+    """The port of a server that is gone after the block, whatever happens in it."""
+    command = [sys.executable, str(HERE / "server.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) as process:
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit("the server did not start")
+            yield int(line)
+            process.stdin.close()
+            process.wait(5)
+        finally:
+            process.kill()
+
+
+def run_peer(loop: str, peer: str, port: int, times: int) -> dict[str, Any]:
+    command = [sys.executable, str(HERE / "peers.py"), peer, loop, str(port), str(times)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), timeout=ROUND_LIMIT, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def run_rounds(rounds: int, times: int) -> tuple[list[Round], bool]:
+    """All rounds, every second one backwards, so that a drift of the machine favours nobody; and whether pinned."""
+    places = cores()
+    pinned = places is not None and pin(places[0])
+    found: list[Round] = []
+    with running_server() as port:
+        if places is not None and pinned:
+            pinned = pin(places[1])
+        for number in range(rounds):
+            order = PAIRS if number % 2 == 0 else PAIRS[::-1]
+            found.append({pair: run_peer(*pair, port, times) for pair in order})
+            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    return found, pinned
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """The median, and the least and the most where they differ."""
+    middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    return middle if low == high else f"{middle} ({low}-{high})"
+
+
+def table(rounds: Sequence[Round]) -> list[str]:
+    lines = [
+        "| operation | loop | client | CPU, µs | CPU, ratio to httpx2 | calls | calls, ratio to httpx2 |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    for operation in OPERATIONS:
+        for loop, peer in PAIRS:
+            mine = [one[loop, peer][operation] for one in rounds]
+            base = [one[loop, BASELINE][operation] for one in rounds]
+            times = [one["us"] for one in mine]
+            ratios = [one["us"] / other["us"] for one, other in zip(mine, base, strict=True)]
+            calls = [count for one in mine for count in one["calls"]]
+            usual = statistics.median([count for one in base for count in one["calls"]])
+            cells = [TITLES[operation], loop, peer, spread(times, 0), spread(ratios, 2), spread(calls, 0)]
+            lines.append(f"| {' | '.join(cells)} | {statistics.median(calls) / usual:.2f} |")
+    return lines
+
+
+def processor() -> str:
+    """The model's name; ``platform`` does not know it on Linux."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def report(rounds: Sequence[Round], times: int, pinned: bool, load: float) -> str:
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
+    where = "server and client each on a core of its own" if pinned else "not pinned to cores"
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            "Written by `benchmarks/run.py`; `make bench` makes it again.",
+            "",
+            f"- Machine: {processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
+            f"{' '.join(platform.libc_ver())}; {where}; load average at the start {load:.1f}.",
+            f"- {python}; {', '.join(versions)}.",
+            f"- {len(rounds)} rounds, {times} operations for each number, one after another on one warm connection, "
+            "plain HTTP/1.1 on loopback. Every client runs in a fresh process in every round.",
+            "- CPU: user and system time of the client's process for one operation. The ratio is to httpx2 on the same "
+            "loop in the same round: below 1 is less work than httpx2.",
+            f"- Calls: Python functions entered (and coroutines resumed) for one operation, those of the event loop "
+            f"included; {COUNTED} operations in each round, counted apart from the timing, logging off.",
+            "- Every cell: the median, and the least and the most where they differ. The answer becomes an attrs class "
+            "by cattrs (ours, aiohttp) or a pydantic model by `model_validate_json` (httpx2).",
+            "",
+            *table(rounds),
+            "",
+        ]
+    )
+
+
+def functions(rounds: Sequence[Round], top: int) -> str:
+    """Where the calls of our GET on asyncio go."""
+    found = rounds[-1]["asyncio", "ours"]["get"]["functions"]
+    return "\n".join(["", "calls in one GET of ours on asyncio:", *(f"{n:5} {name}" for name, n in found[:top])])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="2 rounds of few operations, to see that it works")
+    parser.add_argument("--rounds", type=int, choices=range(1, 31), metavar="N", help="1 to 30; 7 unless told")
+    parser.add_argument("--functions", type=int, default=0, metavar="N", help="print the N functions called most")
+    parser.add_argument("--write", type=pathlib.Path, metavar="FILE", help="write the report as markdown, too")
+    given = parser.parse_args()
+    rounds, times = (given.rounds or 2, 200) if given.short else (given.rounds or 7, 1500)
+    load = os.getloadavg()[0]
+    found, pinned = run_rounds(rounds, times)
+    text = report(found, times, pinned, load)
+    print(text)
+    if given.functions:
+        print(functions(found, given.functions))
+    if given.write:
+        given.write.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
