@@ -209,8 +209,7 @@ class CallDriver:
         if error.request is None:
             error.request = request
         if isinstance(error, DeadlineExceededError):
-            timings = None if self._response is None else self._response.timings
-            return Expired(now, error.outcome, error.phase, timings)
+            return Expired(now, error.outcome, error.phase, error.timings, error.body_size)
         return AttemptFailed(now, error, error.outcome, error.phase, error.reused, error.retryable)
 
     async def _read(self) -> CallEvent:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -101,6 +103,17 @@ def run_rounds(rounds: int, times: int) -> tuple[list[Round], bool]:
     return found, pinned
 
 
+def sources() -> str:
+    """A digest of our package as it is now: rounds of two versions of it must not become one table."""
+    spec = importlib.util.find_spec("anyio_client")
+    assert spec is not None and spec.origin is not None
+    digest = hashlib.sha256()
+    root = pathlib.Path(spec.origin).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
 def spread(values: Sequence[float], digits: int) -> str:
     """The median, and the least and the most where they differ."""
     middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
@@ -134,7 +147,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def report(rounds: Sequence[Round], times: int, pinned: bool, load: float) -> str:
+def report(rounds: Sequence[Round], times: int, pinned: bool, load: tuple[float, float], digest: str) -> str:
     versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
     where = "server and client each on a core of its own" if pinned else "not pinned to cores"
     python = f"{platform.python_implementation()} {platform.python_version()}"
@@ -145,8 +158,9 @@ def report(rounds: Sequence[Round], times: int, pinned: bool, load: float) -> st
             "Written by `benchmarks/run.py`; `make bench` makes it again.",
             "",
             f"- Machine: {processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
-            f"{' '.join(platform.libc_ver())}; {where}; load average at the start {load:.1f}.",
-            f"- {python}; {', '.join(versions)}.",
+            f"{' '.join(platform.libc_ver())}; {where}; load average {load[0]:.1f} at the start, {load[1]:.1f} at "
+            "the end (the run itself is about 1).",
+            f"- {python}; {', '.join(versions)}; sources of anyio_client: {digest}.",
             f"- {len(rounds)} rounds, {times} operations for each number, one after another on one warm connection, "
             "plain HTTP/1.1 on loopback. Every client runs in a fresh process in every round.",
             "- CPU: user and system time of the client's process for one operation. The ratio is to httpx2 on the same "
@@ -176,12 +190,14 @@ def main() -> None:
     parser.add_argument("--write", type=pathlib.Path, metavar="FILE", help="write the report as markdown, too")
     given = parser.parse_args()
     rounds, times = (given.rounds or 2, 200) if given.short else (given.rounds or 7, 1500)
-    load = os.getloadavg()[0]
+    load, digest = os.getloadavg()[0], sources()
     found, pinned = run_rounds(rounds, times)
-    text = report(found, times, pinned, load)
+    text = report(found, times, pinned, (load, os.getloadavg()[0]), digest)
     print(text)
     if given.functions:
         print(functions(found, given.functions))
+    if sources() != digest:
+        raise SystemExit("anyio_client changed during the run: these numbers are of no one version; nothing written")
     if given.write:
         given.write.write_text(text, encoding="utf-8")
 

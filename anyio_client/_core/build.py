@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from .._model.given import NotGiven, Omit
 from .._model.headers import Headers
@@ -27,6 +28,9 @@ __all__ = [
 # What may go to another origin (BEHAVIOUR 7): fields that describe the message, not the caller.
 _PASSING = frozenset(("user-agent", "range", "prefer", "expect", "traceparent", "tracestate"))
 _PASSING_PREFIXES = ("accept", "content-", "if-")
+
+# Two of these would leave it to the server which one counts (Host: RFC 9112 section 3.2).
+_SINGLE = ("Host", "Content-Type", "Authorization", "Proxy-Authorization")
 
 # RFC 9110 section 8.6: a user agent sends Content-Length: 0 where the method gives a body a meaning.
 _METHODS_WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
@@ -73,14 +77,14 @@ def build_url(
     return target.replace(query=query), foreign
 
 
-def _names(query: str) -> set[str]:
-    return {pair.partition("=")[0] for pair in query.split("&") if pair}
+def _name(pair: str) -> str:
+    return unquote(pair.partition("=")[0].replace("+", " "))
 
 
 def _over_raw(low: str, high: str) -> str:
-    """*high* laid over *low*, both encoded: a name in *high* replaces all of that name in *low*."""
-    taken = _names(high)
-    kept = [pair for pair in low.split("&") if pair and pair.partition("=")[0] not in taken]
+    """*high* laid over *low*, both encoded: a name in *high* replaces all of that name in *low*, however it is encoded."""
+    taken = {_name(pair) for pair in high.split("&") if pair}
+    kept = [pair for pair in low.split("&") if pair and _name(pair) not in taken]
     return "&".join([*kept, high] if high else kept)
 
 
@@ -93,7 +97,8 @@ def build_headers(
     """
     headers = Headers()
     if foreign:
-        below = {name: value for name, value in below.items() if passes_to_other_origin(name)}
+        # What was omitted stays so: it tells the other origin nothing.
+        below = {n: value for n, value in below.items() if isinstance(value, Omit) or passes_to_other_origin(n)}
     omitted = headers.apply(below)
     if not isinstance(own, NotGiven):
         added = headers.apply(own)
@@ -117,8 +122,9 @@ def frame(request: Request) -> None:
     headers, body = request.headers, request.body
     if "host" not in headers:
         headers["Host"] = request.url.netloc
-    elif len(headers.get_list("host")) > 1:
-        raise ValueError("a request has one Host field (RFC 9112 section 3.2)")
+    for name in _SINGLE:
+        if len(headers.get_list(name)) > 1:
+            raise ValueError(f"a request has one {name} field, not several")
     if "transfer-encoding" in headers:
         raise ValueError("Transfer-Encoding cannot be set: the protocol chooses it (RFC 9112 section 6.1)")
     length = body.length if isinstance(body, StreamedBody) else len(body)

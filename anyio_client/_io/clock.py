@@ -99,10 +99,13 @@ class Clock:
         self.timings.total = now - self.began
         if now >= self.deadline:
             message = f"The deadline passed in phase {self.phase.value} ({self.timings})."
-            return DeadlineExceededError(message, request=self.request, phase=self.phase, outcome=self.outcome)
-        cls, what, name = _LIMITS[self.phase]
-        message = f"{what[0].upper()}{what[1:]} for {self._limited_by:g} s (Timeout {name})."
-        return cls(message, request=self.request, phase=self.phase, outcome=self.outcome)
+            cls: type[APITimeoutError] = DeadlineExceededError
+        else:
+            cls, what, name = _LIMITS[self.phase]
+            message = f"{what[0].upper()}{what[1:]} for {self._limited_by:g} s (Timeout {name})."
+        error = cls(message, request=self.request, phase=self.phase, outcome=self.outcome)
+        error.timings, error.body_size = self.timings, self.body_size
+        return error
 
     def error(self, cls: type[APIConnectionError], message: str) -> APIConnectionError:
         """An error that knows the phase and the outcome."""

@@ -26,14 +26,14 @@ def make_context(alpn: list[str]) -> ssl.SSLContext:
 class TLSStream:
     """See :class:`~anyio_client._io.stream.Stream`. ``sent`` counts bytes of the caller's data, not of the records."""
 
-    __slots__ = ("_below", "_eof", "_handshake_sent", "_incoming", "_object", "_outgoing")
+    __slots__ = ("_below", "_ending", "_handshake_sent", "_incoming", "_object", "_outgoing")
 
     def __init__(self, below: Stream, context: ssl.SSLContext, server_hostname: str) -> None:
         self._below = below
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
-        self._eof = False
+        self._ending: ssl.SSLError | None = None
         self._handshake_sent = 0
 
     async def handshake(self) -> None:
@@ -56,7 +56,6 @@ class TLSStream:
         if data:
             self._incoming.write(data)
         else:
-            self._eof = True
             self._incoming.write_eof()
 
     def _push(self) -> None:
@@ -70,7 +69,12 @@ class TLSStream:
             await self._below.flush()
 
     def _decrypt(self) -> bytes | None:
-        """What can be decrypted without reading more: bytes, ``b""`` after close_notify, None for nothing."""
+        """What can be decrypted without reading more: bytes, ``b""`` after close_notify, None for nothing.
+
+        OpenSSL says an end or a failure once: what is found behind data is kept for the next call.
+        """
+        if self._ending is not None:
+            raise self._ending
         pieces: list[bytes] = []
         size = 0
         try:
@@ -78,23 +82,26 @@ class TLSStream:
                 piece = self._object.read(READ_SIZE)  # one record at most
                 pieces.append(piece)
                 size += len(piece)
-                if not piece:
-                    break
         except ssl.SSLWantReadError:
             if not pieces:
                 return None
-        except ssl.SSLZeroReturnError:  # close_notify; the next read says so again
-            pass
-        except ssl.SSLError:
-            if not pieces:  # otherwise the next read says so again
+        except ssl.SSLError as exc:
+            self._ending = exc
+            if not pieces:
                 raise
         finally:
             self._push()  # answers to key updates
         return b"".join(pieces)
 
+    def _decrypted(self) -> bytes | None:
+        try:
+            return self._decrypt()
+        except ssl.SSLZeroReturnError:  # close_notify
+            return b""
+
     def receive_nowait(self) -> bytes | None:
         while True:
-            data = self._decrypt()
+            data = self._decrypted()
             if data is not None:
                 return data
             raw = self._below.receive_nowait()
@@ -103,14 +110,14 @@ class TLSStream:
             self._feed(raw)
 
     async def receive(self) -> bytes:
-        if self._object.pending() or self._incoming.pending:
+        if self._ending is not None or self._object.pending() or self._incoming.pending:
             await anyio.lowlevel.checkpoint()  # before anything is taken, so that a cancellation loses nothing
-            data = self._decrypt()
+            data = self._decrypted()
             if data is not None:
                 return data
         while True:
             self._feed(await self._below.receive())
-            data = self._decrypt()
+            data = self._decrypted()
             if data is not None:
                 return data
 

@@ -37,8 +37,9 @@ def parse_http_date(text: str, now: float) -> float | None:
             if year > this_year + 50:
                 year -= 100
         month, day = _MONTHS.index(match["month"]) + 1, int(match["day"])
-        # A leap second is the last second of its minute, as far as a wait is concerned.
-        moment = datetime.datetime(year, month, day, hour, minute, min(second, 59), tzinfo=datetime.UTC)
+        if second == 60:  # a leap second is the last second of its minute, as far as a wait is concerned
+            second = 59
+        moment = datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.UTC)
         return moment.timestamp()
     except (ValueError, OverflowError, OSError):
         return None

@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 import attrs
 
 from .request import Request
+from .timeouts import Timings
 
 __all__ = [
     "APIConnectionError",
@@ -230,7 +231,13 @@ class StreamTruncatedError(APIConnectionError):
 
 
 class APITimeoutError(APIConnectionError):
-    """A wait took longer than its limit. The subclasses say which."""
+    """A wait took longer than its limit. The subclasses say which.
+
+    ``timings`` and ``body_size`` (bytes of the body so far) tell how far the send came, None where none was under way.
+    """
+
+    timings: Timings | None = None
+    body_size: int | None = None
 
     def __init__(
         self,

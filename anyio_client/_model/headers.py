@@ -203,6 +203,10 @@ class Headers(MutableMapping[str, str]):
     def __len__(self) -> int:
         return len({field[0] for field in self._fields})
 
+    def _by_name(self) -> list[tuple[str, bytes]]:
+        """``(lower-case name, value on the wire)``, sorted by name; the values of one name stay in their order."""
+        return sorted(((field[0], field[3]) for field in self._fields), key=lambda pair: pair[0])
+
     def __eq__(self, other: object) -> bool:
         """Equal names (whatever the case) and values in the same order of each name."""
         if isinstance(other, Mapping) and not isinstance(other, Headers):
@@ -212,7 +216,7 @@ class Headers(MutableMapping[str, str]):
                 return False
         if not isinstance(other, Headers):
             return NotImplemented
-        return sorted((f[0], f[3]) for f in self._fields) == sorted((f[0], f[3]) for f in other._fields)
+        return self._by_name() == other._by_name()
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 

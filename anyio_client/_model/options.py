@@ -57,8 +57,11 @@ def _check_mapping(instance: object, attribute: attrs.Attribute[Any], value: obj
 
 
 def _show_url(url: str | URL) -> str:
-    """For the repr: a query or userinfo may hold secrets."""
-    return repr(url) if isinstance(url, URL) else repr(re.sub(r"//[^/@]*@", "//***@", url.partition("?")[0]))
+    """For the repr: a query, a fragment or userinfo may hold secrets."""
+    if isinstance(url, URL):
+        return repr(url)
+    # Userinfo ends at the last "@" before the path, as in URL().
+    return repr(re.sub(r"//[^/]*@", "//***@", re.split(r"[?#]", url, maxsplit=1)[0]))
 
 
 @attrs.define

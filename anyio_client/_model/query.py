@@ -28,7 +28,9 @@ def _scalar(name: str, value: object) -> str:
         value = value.value
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and not math.isfinite(value):
+    if (isinstance(value, float) and not math.isfinite(value)) or (
+        isinstance(value, decimal.Decimal) and not value.is_finite()
+    ):
         raise ValueError(f"the parameter {name!r} is {value}, which has no form in a query")
     if isinstance(value, str | int | float | decimal.Decimal | uuid.UUID):
         return str(value)
@@ -79,7 +81,7 @@ class Querystring:
                     raise TypeError(f"a key inside the parameter {name!r} is no str")
                 self._append(items, f"{name}.{key}" if self.nested_format == "dots" else f"{name}[{key}]", inner)
         elif isinstance(value, list | tuple | set | frozenset):
-            values: list[Any] = [v for v in cast(Any, value) if v is not None]
+            values: list[Any] = [v for v in cast(Any, value) if v is not None and not isinstance(v, NotGiven | Omit)]
             self._append_array(items, name, values)  # pyright: ignore[reportUnknownVariableType]
         else:
             items.append((name, _scalar(name, value)))

@@ -70,7 +70,8 @@ def make_body(content: object) -> bytes | StreamedBody:
             pieces: list[Any] = list(given)
             for piece in pieces:
                 check_piece(piece)
-            return StreamedBody(pieces, replayable=True)
+            length = sum(memoryview(piece).nbytes for piece in pieces)
+            return StreamedBody(pieces, replayable=True, length=length)
         case dict():
             raise TypeError("content= takes bytes, str or an iterable of bytes; for JSON pass body=")
         case AsyncIterable() | Iterable():

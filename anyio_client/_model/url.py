@@ -28,6 +28,7 @@ _URL = re.compile(
     re.DOTALL,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _REG_NAME = re.compile(r"[a-z0-9._~-]+")  # RFC 3986 reg-name without sub-delims; the underscore is met in practice
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -112,6 +113,11 @@ class URL:
             raise ValueError("not an absolute URL: write it as 'https://host/path'")
         scheme = match["scheme"].lower()
         userinfo, at, hostport = match["authority"].rpartition("@")
+        if "\\" in userinfo:
+            # A WHATWG parser takes the backslash for a slash, and so what stands before it for the host.
+            raise ValueError("the userinfo of the URL has a backslash in it: write it as %5C")
+        if _SURROGATE.search(userinfo):
+            raise ValueError("a URL cannot hold a lone surrogate")
         if userinfo == "***":
             raise ValueError("this URL was printed with its credentials masked ('***@'); give the original one")
         host_text, port_text = self._split_port(hostport)

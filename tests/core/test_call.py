@@ -214,9 +214,7 @@ def test_a_post_whose_connection_dies_is_sent_once() -> None:
     assert kinds(commands) == ["Send", "Fail"]
     error = commands[1].exception()
     assert isinstance(error, ConnectionLostError)
-    assert error.attempts == (
-        Attempt(0.0, 1.0, None, "ConnectionLostError: gone", Phase.RECEIVE, Outcome.UNKNOWN),
-    )
+    assert error.attempts == (Attempt(0.0, 1.0, None, "ConnectionLostError: gone", Phase.RECEIVE, Outcome.UNKNOWN),)
 
 
 def test_a_post_with_an_idempotency_key_is_sent_again() -> None:
@@ -391,9 +389,7 @@ def test_an_expired_call_says_where_the_time_went() -> None:
     assert (error.phase, error.outcome) == (Phase.BODY, Outcome.ANSWERED)
     assert error.request == request()
     assert [a.error for a in error.attempts] == [None, "DeadlineExceededError"]
-    assert error.attempts[1] == Attempt(
-        0.75, 0.75, 200, "DeadlineExceededError", Phase.BODY, Outcome.ANSWERED
-    )
+    assert error.attempts[1] == Attempt(0.75, 0.75, 200, "DeadlineExceededError", Phase.BODY, Outcome.ANSWERED)
 
 
 def test_a_deadline_that_passes_between_attempts_adds_none() -> None:
@@ -594,5 +590,3 @@ def test_every_walk_ends_within_the_retries(plan: CallPlan, data: st.DataObject)
     assert call.state is CallState.ENDED
     assert sends <= 2 * (plan.max_retries + 1) + 1  # each attempt may replace one connection; one 401 may be answered
     assert len(call.attempts) <= plan.max_retries + 1
-
-

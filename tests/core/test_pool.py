@@ -204,7 +204,9 @@ def test_idle_connections_expire() -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [Wanted(9, B, 40), Freed(2, 40), Opened(3, 1, 40), CapacityChanged(2, 1, 40)], ids=lambda e: type(e).__name__
+    "event",
+    [Wanted(9, B, 40), Freed(2, 40), Opened(3, 1, 40), CapacityChanged(2, 1, 40)],
+    ids=lambda e: type(e).__name__,
 )
 def test_every_event_with_a_time_expires_idle_connections(event: Any) -> None:
     pool = make(expiry=30)
@@ -421,7 +423,9 @@ class PoolMachine(RuleBasedStateMachine):
                     self.opening[connection] = ticket
                 case Close(connection=connection):
                     if connection in self.open:
-                        assert shutdown or isinstance(event, Broke) or self.load[connection] == 0, "closed under a ticket"
+                        assert shutdown or isinstance(event, Broke) or self.load[connection] == 0, (
+                            "closed under a ticket"
+                        )
                         del self.open[connection]
                 case Refuse(ticket=ticket):
                     self.end(ticket)

@@ -23,7 +23,7 @@ from anyio_client import (
 )
 from tests.conftest import BACKENDS
 from tests.kit.cancel import How, cancelled_at
-from tests.kit.leaks import settled_sockets, open_sockets, task_count
+from tests.kit.leaks import open_sockets, settled_sockets, task_count
 from tests.kit.peers import Peer, ok, serve
 
 pytestmark = pytest.mark.anyio

@@ -168,6 +168,11 @@ class ScriptedServer:
         if self.errors:
             raise self.errors[0]
 
+    def wait_for_requests(self, count: int, seconds: float = 5.0) -> None:
+        until = time.monotonic() + seconds
+        while len(self.requests) < count and time.monotonic() < until:
+            time.sleep(0.002)
+
     @staticmethod
     def pause(seconds: float) -> None:
         """Let the client wait a moment, so that it has something to wait for."""

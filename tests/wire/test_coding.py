@@ -34,7 +34,11 @@ def decode(name: str, data: bytes, size: int = 10**9, ratio: float | None = 200.
     return out
 
 
-@given(st.binary(max_size=200), st.lists(st.sampled_from(["gzip", "x-gzip", "deflate"]), min_size=1, max_size=3), st.integers(1, 50))
+@given(
+    st.binary(max_size=200),
+    st.lists(st.sampled_from(["gzip", "x-gzip", "deflate"]), min_size=1, max_size=3),
+    st.integers(1, 50),
+)
 def test_any_stack_in_any_split(data: bytes, codings: list[str], size: int) -> None:
     encoded = data
     for name in codings:

@@ -381,7 +381,12 @@ TOKENS = st.sampled_from(
 )
 BYTES = st.lists(TOKENS | st.binary(max_size=4), max_size=14).map(b"".join)
 GOOD = st.sampled_from(
-    [OK, HEAD, INTERIM + OK, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\nA: b\r\n\r\n"]
+    [
+        OK,
+        HEAD,
+        INTERIM + OK,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\nA: b\r\n\r\n",
+    ]
 )
 
 

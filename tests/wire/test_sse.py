@@ -59,7 +59,7 @@ def test_the_case_of_the_rules() -> None:
         ("data: a\u2028b\u0085c\vd\fe\x1cf\n\n".encode(), [ServerSentEvent(None, "a\u2028b\u0085c\vd\fe\x1cf")]),
         (b"data: a\r\rdata: b\r\n\r\n", [ServerSentEvent(None, "a"), ServerSentEvent(None, "b")]),
         (b"data: a\r\n\r\n\ndata: b\n\n", [ServerSentEvent(None, "a"), ServerSentEvent(None, "b")]),
-        (b"data: {\"a\":\"b:c\"}\n\n", [ServerSentEvent(None, '{"a":"b:c"}')]),
+        (b'data: {"a":"b:c"}\n\n', [ServerSentEvent(None, '{"a":"b:c"}')]),
     ],
 )
 def test_events(stream: bytes, events: list[ServerSentEvent]) -> None:
@@ -88,7 +88,9 @@ def test_an_events_data_as_json() -> None:
     assert decode(b'data: {"a": 1}\n\n')[0].json() == {"a": 1}
 
 
-STREAM = "\ufeffid: 1\r\nevent: é\rdata: a\ndata: b\r\n\r\n: c\n\nretry: 5\ndata\r\r\nid: \0\ndata: ☃\n\ndata: lost".encode()
+STREAM = (
+    "\ufeffid: 1\r\nevent: é\rdata: a\ndata: b\r\n\r\n: c\n\nretry: 5\ndata\r\r\nid: \0\ndata: ☃\n\ndata: lost".encode()
+)
 
 
 def test_a_stream_cut_into_any_two_pieces_gives_equal_events() -> None:
@@ -100,7 +102,21 @@ def test_a_stream_cut_into_any_two_pieces_gives_equal_events() -> None:
 
 
 LINES = st.sampled_from(
-    [b"data: x", b"data", b"id: 1", b"id", b"event: e", b"retry: 3", b": c", b"", b"\r", b"\n", b"\r\n", b"\xef\xbb\xbf", b"\xff"]
+    [
+        b"data: x",
+        b"data",
+        b"id: 1",
+        b"id",
+        b"event: e",
+        b"retry: 3",
+        b": c",
+        b"",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\xef\xbb\xbf",
+        b"\xff",
+    ]
 )
 
 
