@@ -80,6 +80,8 @@ class TLSStream:
         try:
             while size < READ_SIZE:
                 piece = self._object.read(READ_SIZE)  # one record at most
+                if not piece:
+                    raise ssl.SSLZeroReturnError  # close_notify: the object's way of saying it
                 pieces.append(piece)
                 size += len(piece)
         except ssl.SSLWantReadError:
