@@ -7,7 +7,7 @@ import re
 
 __all__ = ["parse_http_date"]
 
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _FORMS = (
     # IMF-fixdate: Sun, 06 Nov 1994 08:49:37 GMT
     r"[a-z]{3}, (?P<day>\d\d) (?P<month>[a-z]{3}) (?P<year>\d{4}) (?P<time>\d\d:\d\d:\d\d) (?:gmt|utc)",

@@ -47,6 +47,7 @@ from anyio_client._model.head import ResponseHead
 from anyio_client._model.headers import Headers
 from anyio_client._model.request import Request, StreamedBody
 from anyio_client._model.timeouts import Timings
+from tests.kit.fuzz import examples
 
 
 def request(method: str = "GET", **headers: str) -> Request:
@@ -550,7 +551,7 @@ def calls(draw: st.DrawFn) -> Call:
 
 
 @given(calls(), st.sampled_from(list(EVENTS)).flatmap(lambda kind: EVENTS[kind]))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_any_event_in_any_state_gives_an_allowed_command_or_is_illegal(call: Call, event: Any) -> None:
     state, taken, before = call.state, call.retries_taken, len(call.attempts)
     allowed = ALLOWED[state].get(type(event))

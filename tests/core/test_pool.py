@@ -30,6 +30,7 @@ from anyio_client._core.pool import (
     Wanted,
 )
 from anyio_client._model.timeouts import Limits
+from tests.kit.fuzz import examples
 
 A, B, C = "http://a", "http://b", "http://c"
 
@@ -571,4 +572,4 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolMachine = PoolMachine.TestCase
-TestPoolMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestPoolMachine.settings = settings(max_examples=examples(150), stateful_step_count=60, deadline=None)

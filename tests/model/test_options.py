@@ -17,10 +17,30 @@ from anyio_client._model.timeouts import Timeout
 from anyio_client._model.url import URL
 
 # DESIGN 4.1; params and post_parser too
-NAMES = (
-    "method url headers params json_data content files form extra_json timeout deadline max_retries idempotency_key "
-    "follow_redirects expect_continue compress progress on_informational trailers event_timeout strict post_parser"
-).split()
+NAMES = [
+    "method",
+    "url",
+    "headers",
+    "params",
+    "json_data",
+    "content",
+    "files",
+    "form",
+    "extra_json",
+    "timeout",
+    "deadline",
+    "max_retries",
+    "idempotency_key",
+    "follow_redirects",
+    "expect_continue",
+    "compress",
+    "progress",
+    "on_informational",
+    "trailers",
+    "event_timeout",
+    "strict",
+    "post_parser",
+]
 
 
 def test_the_options_are_those_of_the_contract() -> None:
@@ -149,7 +169,12 @@ def test_options_copy_and_pickle() -> None:
         json_data={"x": [1]},
         timeout=3,
     )
-    for twin in (copy.copy(options), copy.deepcopy(options), pickle.loads(pickle.dumps(options)), attrs.evolve(options)):
+    for twin in (
+        copy.copy(options),
+        copy.deepcopy(options),
+        pickle.loads(pickle.dumps(options)),
+        attrs.evolve(options),
+    ):
         assert twin == options
 
 

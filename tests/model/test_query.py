@@ -200,7 +200,7 @@ def test_an_unknown_format_is_a_value_error_that_names_the_known_ones(name: str,
 
 def test_a_querystring_is_a_value() -> None:
     assert Querystring("repeat", "dots") == Querystring(array_format="repeat", nested_format="dots")
-    assert QS == Querystring(array_format="brackets", nested_format="brackets")
+    assert Querystring(array_format="brackets", nested_format="brackets") == QS
     assert pickle.loads(pickle.dumps(QS)) == QS
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         QS.array_format = "comma"  # type: ignore[misc]

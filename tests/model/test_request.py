@@ -90,7 +90,9 @@ def test_a_list_that_changes_later_does_not_change_the_body() -> None:
     assert body.open() == [b"a"]
 
 
-@pytest.mark.parametrize("make", [pieces, pieces_async, lambda: io.BytesIO(b"abc"), lambda: {b"a"}, lambda: iter([b"a"])])
+@pytest.mark.parametrize(
+    "make", [pieces, pieces_async, lambda: io.BytesIO(b"abc"), lambda: {b"a"}, lambda: iter([b"a"])]
+)
 def test_an_iterable_can_be_sent_once(make: Callable[[], Any]) -> None:
     source = make()
     body = make_body(source)
@@ -102,7 +104,9 @@ def test_an_iterable_can_be_sent_once(make: Callable[[], Any]) -> None:
     assert body.open() is source
     assert body.used
     assert not body.can_be_sent
-    with pytest.raises(RuntimeError, match="was sent before and cannot be made again: pass bytes, a list or a callable"):
+    with pytest.raises(
+        RuntimeError, match="was sent before and cannot be made again: pass bytes, a list or a callable"
+    ):
         body.open()
 
 
@@ -282,9 +286,7 @@ def test_requests_are_equal_by_what_they_send() -> None:
         hash(request)
 
 
-@pytest.mark.parametrize(
-    "duplicate", [copy.copy, copy.deepcopy, lambda request: pickle.loads(pickle.dumps(request))]
-)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda request: pickle.loads(pickle.dumps(request))])
 def test_a_request_copies_and_pickles(duplicate: Any) -> None:
     request = Request("POST", "http://u:p@h/x?y=1", headers=[("A", "1"), ("a", "2")], content=b"x")
     twin = duplicate(request)
@@ -293,9 +295,7 @@ def test_a_request_copies_and_pickles(duplicate: Any) -> None:
     assert twin.headers.raw == request.headers.raw
 
 
-@pytest.mark.parametrize(
-    "duplicate", [copy.copy, copy.deepcopy, lambda request: pickle.loads(pickle.dumps(request))]
-)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda request: pickle.loads(pickle.dumps(request))])
 @pytest.mark.parametrize("content", [pieces, lambda: pieces_async()])
 def test_a_streamed_body_does_not_go_along_with_a_copy(duplicate: Any, content: Any) -> None:
     request = Request("POST", "http://h/", content=content())

@@ -47,7 +47,7 @@ def test_limits_are_floats() -> None:
 def test_the_defaults() -> None:
     assert four(DEFAULT_TIMEOUT) == (5, 600, 600, 600)
     assert attrs.astuple(DEFAULT_LIMITS) == (1000, 100, 30.0)
-    assert DEFAULT_LIMITS == Limits()
+    assert Limits() == DEFAULT_LIMITS
 
 
 BAD_SECONDS = [

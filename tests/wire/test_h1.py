@@ -22,6 +22,7 @@ from anyio_client._wire.protocol import (
     ResponseReceived,
     WireMisuse,
 )
+from tests.kit.fuzz import examples
 
 HOST = {"Host": "h"}
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
@@ -391,7 +392,7 @@ GOOD = st.sampled_from(
 
 
 @given(st.sampled_from(["GET", "HEAD"]), BYTES | GOOD | st.tuples(GOOD, BYTES).map(b"".join), st.data())
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_any_bytes_in_any_split_give_the_same_events(method: str, data: bytes, draw: st.DataObject) -> None:
     whole = feed(opened(method, max_head_size=60), data, b"")
     cuts = sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=8)))
@@ -421,7 +422,7 @@ BODIES = st.lists(st.binary(min_size=1, max_size=40), max_size=4)
     st.booleans(),
     st.binary(max_size=30),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_every_request_arrives_as_it_was_sent(
     method: str, fields: list[tuple[str, str]], body: list[bytes], declared: bool, answer: bytes
 ) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anyio_client._wire.sse import MAX_EVENT_SIZE, EventTooLarge, ServerSentEvent, SSEDecoder
+from tests.kit.fuzz import examples
 
 
 def decode(data: bytes, *cuts: int, **limits: int) -> list[ServerSentEvent]:
@@ -121,7 +122,7 @@ LINES = st.sampled_from(
 
 
 @given(st.lists(LINES | st.binary(max_size=3), max_size=20).map(b"".join), st.data())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_split_of_any_bytes_gives_equal_events(data: bytes, draw: st.DataObject) -> None:
     cuts = sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=6)))
     assert decode(data, *cuts) == decode(data)

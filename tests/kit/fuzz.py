@@ -1,0 +1,14 @@
+"""How much a property is tried: a little in every run, more in ``make fuzz``, less for each planted fault."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["examples"]
+
+MUTANTS = os.environ.get("HYPOTHESIS_PROFILE") == "mutants"
+
+
+def examples(usual: int) -> int:
+    """The number of examples for this run, *usual* being that of ``make test``."""
+    return min(usual, 40) if MUTANTS else usual
