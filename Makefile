@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
-PYTEST = $(BIN)/python -X dev -W error -m pytest
+# Development mode for the workers too, which see no flags but the environment.
+PYTEST = PYTHONDEVMODE=1 PYTHONWARNINGS=error $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check fuzz fuzz-short mutants bench bench-short test-all docs servers clean
@@ -25,7 +26,7 @@ demo: $(VENV)/.stamp-demo ## the tour: a local server, typed calls, a retry, a s
 	@$(BIN)/python docs/demo.py
 
 test: $(VENV)/.stamp-test servers ## the tests, in under 5 minutes
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -n 2 $(ARGS)
 
 check: $(VENV)/.stamp-test $(VENV)/.stamp-check ## lint, format, types, layers, generated docs
 	@$(BIN)/ruff check .
@@ -40,10 +41,12 @@ docs: $(VENV)/.stamp-test ## draw the tables of docs/design.md again
 	@$(BIN)/python docs/make_diagrams.py
 
 fuzz: $(VENV)/.stamp-test ## long fuzzing (FUZZ_STEPS=100000), seeds printed
-	@FUZZ_STEPS=$${FUZZ_STEPS:-100000} $(PYTEST) -q -s tests/fuzz
+	@FUZZ_STEPS=$${FUZZ_STEPS:-100000} HYPOTHESIS_PROFILE=fuzz; seed=$${FUZZ_SEED:-$$(date +%s)}; \
+	export FUZZ_STEPS HYPOTHESIS_PROFILE; echo "FUZZ_STEPS=$$FUZZ_STEPS FUZZ_SEED=$$seed"; \
+	$(PYTEST) -q -k "any or every or always or Machine" --hypothesis-seed=$$seed tests/core tests/wire tests/model
 
-fuzz-short: $(VENV)/.stamp-test
-	@FUZZ_STEPS=3000 $(PYTEST) -q -s tests/fuzz
+fuzz-short: $(VENV)/.stamp-test ## the same for half a minute
+	@$(MAKE) --no-print-directory fuzz FUZZ_STEPS=6000
 
 mutants: $(VENV)/.stamp-test $(VENV)/.stamp-mutants ## plant faults in _core and _wire, see the tests notice them
 	@$(BIN)/python tests/mutants.py $(ARGS)

@@ -35,7 +35,14 @@ from ._core.call import (
 )
 from ._io.response import Response
 from ._log import logger
-from ._model.errors import APIConnectionError, Attempt, DeadlineExceededError, Outcome, Phase
+from ._model.errors import (
+    APIConnectionError,
+    APIResponseValidationError,
+    Attempt,
+    DeadlineExceededError,
+    Outcome,
+    Phase,
+)
 from ._model.given import NotGiven, Omit
 from ._model.options import RequestOptions
 from ._model.request import Request, StreamedBody, make_body
@@ -46,7 +53,7 @@ from ._streaming import ErrorEvent
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
 
-__all__ = ["CallDriver", "Recorder", "retry_wait"]
+__all__ = ["CallDriver", "Recorder", "check_supported", "retry_wait"]
 
 T = TypeVar("T")
 Recorder: TypeAlias = "Callable[[CallEvent, CallCommand], object]"
@@ -125,7 +132,7 @@ class CallDriver:
                 raise await self._status_error(command)  # type: ignore[arg-type]
             else:
                 assert type(command) is Fail
-                raise command.exception()
+                raise self._failure(command)
             command = step(event)
 
     def _recorded_step(self) -> Callable[[CallEvent], CallCommand] | None:
@@ -202,6 +209,8 @@ class CallDriver:
             raise TypeError(f"the transport's send() must return a Response, not {type(response).__name__}")
         if response.request is None:
             response.request = request
+        if self._deadline is not None:
+            response.limit_to(self._deadline)
         return response
 
     def _failed(self, error: APIConnectionError, request: Request) -> CallEvent:
@@ -224,14 +233,14 @@ class CallDriver:
                 await self._within(response.read)
         except APIConnectionError as exc:
             assert response.request is not None
+            self._response = None  # it is lost, and the hook _sleep_for_retry gets none
+            await response.dispose()
             return self._failed(exc, response.request)
+        except APIResponseValidationError as exc:
+            return AttemptFailed(anyio.current_time(), exc, Outcome.ANSWERED, Phase.BODY, retryable=False)
         except ErrorEvent as exc:
             return AttemptFailed(
-                anyio.current_time(),
-                exc.error,
-                Outcome.ANSWERED,
-                Phase.BODY,
-                status_code=exc.status_code or 400,
+                anyio.current_time(), exc, Outcome.ANSWERED, Phase.BODY, status_code=exc.status_code or 400
             )
         except _Passed:
             return Expired(anyio.current_time(), Outcome.ANSWERED, Phase.BODY, response.timings)
@@ -280,6 +289,14 @@ class CallDriver:
         error.retry_after = command.retry_after
         return error
 
+    def _failure(self, command: Fail) -> Exception:
+        error = command.exception()
+        if isinstance(error, ErrorEvent):  # only now is it known that it will be raised
+            made = error.make()
+            made.attempts = command.attempts
+            return made
+        return error
+
     # -- requests
 
     async def _prepare(self, retries_taken: int) -> Request:
@@ -289,9 +306,13 @@ class CallDriver:
         if client._has_own_prepare_options:
             # What the hook returns or changes holds for this attempt only.
             options = RequestOptions.of(await client._prepare_options(copy_options(options)))
+            if options.raw_mode is not self.given.raw_mode:  # no option that a hook can see
+                options = attrs.evolve(options, raw_mode=self.given.raw_mode)
+            check_supported(options)
             changed = any(getattr(options, name) != getattr(self.given, name) for name in _BODY_OPTIONS)
             if changed:
                 body = encode_body(client, options)
+            self._timeout = client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
         self.options = options
         return self._build(options, body, retries_taken)
 
@@ -317,10 +338,25 @@ class CallDriver:
         count_header = client.retry_count_header
         if count_header and count_header not in headers and count_header.lower() not in omitted:
             headers[count_header] = str(retries_taken)
-        if self._key is not None:
-            headers.setdefault(client.idempotency_header or "Idempotency-Key", self._key)
+        key, key_header = self._key, client.idempotency_header or "Idempotency-Key"
+        if options.idempotency_key is not self.given.idempotency_key:
+            key = client._idempotency_key(options)
+        is_generated = isinstance(options.idempotency_key, NotGiven)
+        if key is not None and not (is_generated and key_header.lower() in omitted):
+            headers.setdefault(key_header, key)
         client._validate_headers(headers, omitted)
         return request
+
+
+_LATER = ("files", "form", "expect_continue", "compress", "progress", "on_informational", "trailers")
+
+
+def check_supported(options: RequestOptions) -> None:
+    """ValueError for an option that this version does not carry out, rather than leaving it out in silence."""
+    for name in _LATER:
+        value = getattr(options, name)
+        if value is not None and value is not False:
+            raise ValueError(f"the option {name}= is not supported yet by this version")
 
 
 _BODY_OPTIONS = ("json_data", "extra_json", "content", "files", "form")
@@ -333,6 +369,7 @@ def copy_options(options: RequestOptions) -> RequestOptions:
         headers=options.headers if isinstance(options.headers, NotGiven) else dict(options.headers),
         params=options.params if isinstance(options.params, NotGiven) else copy.deepcopy(dict(options.params)),
         json_data=copy.deepcopy(options.json_data),
+        extra_json=copy.deepcopy(options.extra_json),
     )
 
 
@@ -341,10 +378,14 @@ def _has_json(options: RequestOptions) -> bool:
 
 
 def expand_body(client: AsyncAPIClient, options: RequestOptions) -> RequestOptions:
-    """The options with ``json_data`` in the types of JSON. TypeError or ValueError where JSON cannot hold it."""
-    if not _has_json(options):
-        return options
-    return attrs.evolve(options, json_data=client._codec.to_plain(options.json_data))
+    """The options with their JSON in the types of JSON. TypeError or ValueError where JSON cannot hold it."""
+    changes: dict[str, Any] = {}
+    if _has_json(options):
+        changes["json_data"] = client._codec.to_plain(options.json_data)
+    if options.extra_json is not None:
+        left_out = {name: value for name, value in options.extra_json.items() if isinstance(value, Omit)}
+        changes["extra_json"] = {**client._codec.to_plain(options.extra_json), **left_out}
+    return attrs.evolve(options, **changes) if changes else options
 
 
 def encode_body(client: AsyncAPIClient, options: RequestOptions) -> bytes | StreamedBody | None:

@@ -16,7 +16,7 @@ import anyio.lowlevel
 import attrs
 import cattrs
 
-from ._calling import CallDriver, Recorder, retry_wait
+from ._calling import CallDriver, Recorder, check_supported, retry_wait
 from ._convert import Codec
 from ._core import build
 from ._core import retry as _retry
@@ -92,9 +92,14 @@ def _check_transport(given: object) -> Transport:
     if isinstance(given, type) or not isinstance(given, Transport):
         raise TypeError(
             f"http_client= takes a Transport (HTTPTransport(), MockTransport(handler), or an object with "
-            f"`async send(request, *, timeout, deadline)` and `async aclose()`), not {given!r:.80}"
+            f"`async send(request, *, timeout, deadline)` and `async aclose()`), not {_kind(given)}"
         )
     return given
+
+
+def _kind(given: object) -> str:
+    """What was passed, without its repr: a URL of a proxy may hold a password."""
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
 
 
 class AsyncAPIClient(Verbs):
@@ -144,8 +149,7 @@ class AsyncAPIClient(Verbs):
         self._record: Recorder | None = None
         self._home = _Home()
         self._closed = False
-        self._version = version
-        self._platform = platform_headers(version)
+        self._auth_headers: Mapping[str, str] = {}
         self._owns_transport = True
         self._configure(
             {
@@ -158,29 +162,31 @@ class AsyncAPIClient(Verbs):
                 "http_client": HTTPTransport() if http_client is None else http_client,
                 "custom_headers": custom_headers,
                 "custom_query": custom_query,
-                "auth": auth,
                 "middleware": middleware,
                 "retry": retry,
                 "converter": converter,
             }
         )
+        if auth is not None:  # else the userinfo of base_url stands
+            self._configure({"auth": auth})
         # After the transport, which may have a timeout of its own.
         self._configure({"timeout": self._transport_timeout() if isinstance(timeout, NotGiven) else timeout})
 
     # -- configuration
 
     def _configure(self, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
+        # The base URL first: its userinfo counts as auth, which auth= overrides.
+        for name, value in sorted(values.items(), key=lambda item: item[0] != "base_url"):
             match name:
+                case _ if isinstance(value, NotGiven):
+                    continue
                 case "base_url":
                     self._set_base_url(value)
                 case "auth":
-                    if value is not None:
-                        self._auth_headers = _credentials(value)
-                    elif "_auth_headers" not in self.__dict__:
-                        self._auth_headers = {}
+                    self._auth_headers = {} if value is None else _credentials(value)
                 case "version":
                     self._version = str(value)
+                    self._platform = platform_headers(self._version)
                 case "_strict_response_validation":
                     self._strict = bool(value)
                 case "max_retries":
@@ -375,7 +381,7 @@ class AsyncAPIClient(Verbs):
 
     def platform_headers(self) -> dict[str, str]:
         """What the server may know of this machine: language, versions, system."""
-        return self._platform
+        return dict(self._platform)
 
     # -- requests
 
@@ -396,7 +402,7 @@ class AsyncAPIClient(Verbs):
         if self._closed:
             raise RuntimeError("this client has been closed")
         self._home.check()
-        _check_supported(options)
+        check_supported(options)
         if not isinstance(options.headers, NotGiven):
             headers, mode = take_raw_mode(options.headers)
             if mode is not RawMode.PARSED:
@@ -413,7 +419,9 @@ class AsyncAPIClient(Verbs):
 
                 async def open_first(response: Response, options: RequestOptions) -> None:
                     wrapper = self._wrap(cast_to, options, response, True, stream_cls, 0)
-                    await (await wrapper.parse()).wait_for_first()
+                    opened = await wrapper.parse()
+                    await opened.wait_for_first()
+                    response.opened_stream = opened
 
                 open_stream = open_first
 
@@ -438,13 +446,16 @@ class AsyncAPIClient(Verbs):
     async def _request_page(self, page: type[AsyncPage[Any]], model: Any, options: RequestOptions) -> Any:
         cast_to: Any = cast(Any, page)[model] if getattr(page, "__parameters__", ()) else page
         result, response, sent = await self._call(cast_to, options, False, None)
-        for name, value in (
-            ("_client", self),
-            ("_model", model),
-            ("_options", sent),
-            ("_response", response),
-        ):
-            object.__setattr__(result, name, value)
+        sent = attrs.evolve(sent, raw_mode=RawMode.PARSED)  # whoever asked for a raw page has it
+
+        def with_origin(made: Any) -> Any:
+            for name, value in (("_client", self), ("_model", model), ("_options", sent), ("_response", response)):
+                object.__setattr__(made, name, value)
+            return made
+
+        if not isinstance(result, BaseAPIResponse):
+            return with_origin(result)
+        result._options = attrs.evolve(result._options, post_parser=with_origin)
         return result
 
     def _wrap(
@@ -523,16 +534,6 @@ def find_message(body: object) -> str | None:
         if isinstance(found, str) and found.strip():
             return found
     return None
-
-
-_LATER = ("files", "form", "expect_continue", "compress", "progress", "on_informational", "trailers")
-
-
-def _check_supported(options: RequestOptions) -> None:
-    """ValueError for an option that this version does not carry out, rather than leaving it out in silence."""
-    for name in _LATER:
-        if getattr(options, name):
-            raise ValueError(f"the option {name}= is not supported yet by this version")
 
 
 def _credentials(auth: object) -> dict[str, str]:

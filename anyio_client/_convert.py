@@ -17,6 +17,8 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import inspect
+import math
 import pathlib
 import types
 import typing
@@ -106,6 +108,10 @@ def _parsed(parse: Callable[[str], Any], expected: str, kind: type = str) -> Hoo
     return structure
 
 
+class _Never:
+    """Nothing in JSON is of this type."""
+
+
 _SCALARS: dict[Any, Hook] = {
     str: _exactly(str, "a string"),
     int: _exactly(int, "an integer"),
@@ -116,6 +122,7 @@ _SCALARS: dict[Any, Hook] = {
     datetime.date: _parsed(datetime.date.fromisoformat, "an ISO 8601 date"),
     datetime.time: _parsed(datetime.time.fromisoformat, "an ISO 8601 time"),
     uuid.UUID: _parsed(uuid.UUID, "a UUID"),
+    bytes: _exactly(_Never, "bytes, which JSON does not have,"),
     decimal.Decimal: _parsed(lambda text: decimal.Decimal(str(text)), "a decimal number", object),
     pathlib.Path: _parsed(pathlib.Path, "a path"),
 }
@@ -135,13 +142,19 @@ def _is_list(tp: Any) -> bool:
     ) and (tp is not str)
 
 
+def _is_tuple(tp: Any) -> bool:
+    return (get_origin(tp) or tp) is tuple
+
+
 def _is_dict(tp: Any) -> bool:
     return (get_origin(tp) or tp) in (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 def _is_record(tp: Any) -> bool:
     origin = get_origin(tp) or tp
-    return attrs.has(origin) or (isinstance(origin, type) and dataclasses.is_dataclass(origin))
+    return isinstance(origin, type) and (
+        attrs.has(origin) or dataclasses.is_dataclass(origin) or typing.is_typeddict(origin)
+    )
 
 
 @attrs.frozen
@@ -158,6 +171,7 @@ class Codec:
 
     def __init__(self, converter: cattrs.Converter | None = None) -> None:
         base = cattrs.Converter() if converter is None else converter
+        self._own, self._own_output = _own_hooks(base)
         self._loose = self._configure(base.copy(), strict=False)
         self._strict = self._configure(base.copy(), strict=True)
         self._unstructure = self._configure_output(base.copy())
@@ -180,10 +194,12 @@ class Codec:
 
     def _configure(self, converter: cattrs.Converter, *, strict: bool) -> cattrs.Converter:
         for kind, hook in _SCALARS.items():
-            converter.register_structure_hook(kind, hook)
+            if kind not in self._own:
+                converter.register_structure_hook(kind, hook)
         factories: list[tuple[Callable[[Any], bool], Callable[[Any], Hook]]] = [
             (lambda tp: tp is Any or tp is object, lambda tp: lambda value, _: value),
             (_is_list, lambda tp: self._list_hook(converter, tp, strict)),
+            (_is_tuple, lambda tp: self._tuple_hook(converter, tp, strict)),
             (_is_dict, lambda tp: self._dict_hook(converter, tp, strict)),
             (_is_record, lambda tp: self._record_hook(converter, tp, strict)),
             (lambda tp: get_origin(tp) is Literal, lambda tp: self._literal_hook(tp, strict)),
@@ -206,7 +222,7 @@ class Codec:
             if not strict and not exc.missing:
                 return value
             problems.extend(path + problem for problem in exc.problems)
-        except RecursionError:
+        except (RecursionError, cattrs.StructureHandlerNotFoundError):
             raise
         except Exception as exc:
             if not strict:
@@ -230,6 +246,27 @@ class Codec:
             if problems:
                 raise DoesNotFit(problems, missing=True)
             return build(items)
+
+        return structure
+
+    def _tuple_hook(self, converter: cattrs.Converter, tp: Any, strict: bool) -> Hook:
+        types_ = get_args(tp) or (object, ...)
+        if types_[-1] is ...:
+            as_list = self._list_hook(converter, list[types_[0]], strict)  # type: ignore[valid-type]
+            return lambda value, _: tuple(as_list(value, _))
+        hooks = [converter.get_structure_hook(item_type) for item_type in types_]
+
+        def structure(value: Any, _: Any) -> Any:
+            if type(value) is not list or len(value) != len(hooks):
+                _wrong(value, f"an array of {len(hooks)}")
+            problems: list[str] = []
+            items = [
+                self._inner(hook, item, item_type, f"[{index}]", strict, problems)
+                for index, (hook, item, item_type) in enumerate(zip(hooks, value, types_, strict=True))
+            ]
+            if problems:
+                raise DoesNotFit(problems, missing=True)
+            return tuple(items)
 
         return structure
 
@@ -282,10 +319,14 @@ class Codec:
     def _enum_hook(self, tp: Any, strict: bool) -> Hook:
         def structure(value: Any, _: Any) -> Any:
             try:
-                return tp(value)
+                member = tp(value)
             except (ValueError, TypeError):
-                if not strict:
-                    return value  # a member that the server learnt later
+                member = None
+            # true is no member of value 1, though Python says that they are equal.
+            if member is not None and isinstance(value, bool) is isinstance(member.value, bool):
+                return member
+            if not strict:
+                return value  # a member that the server learnt later
             _wrong(value, f"a member of {tp.__name__}")
 
         return structure
@@ -333,8 +374,10 @@ class Codec:
         return self._plain(value, "$", ())
 
     def _plain(self, value: Any, path: str, above: tuple[int, ...]) -> Any:
-        if value is None or type(value) in (str, int, bool, float):
+        if value is None or type(value) in (str, int, bool):
             return value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{path} is {value!r}, which JSON cannot hold")
         if isinstance(value, enum.Enum):
             return self._plain(value.value, path, above)
         if id(value) in above:
@@ -360,28 +403,58 @@ class Codec:
             raise TypeError(f"{path} is {value!r}, which stands for no value")
         if isinstance(value, bytes | bytearray | memoryview):
             raise TypeError(f"{path} is bytes, which JSON cannot hold: encode them, for example as base64")
-        if isinstance(value, Iterable) and not attrs.has(type(value)) and not isinstance(value, enum.EnumType):
-            return [self._plain(item, f"{path}[{index}]", inside) for index, item in enumerate(value)]
-        if attrs.has(type(value)) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        hook = self._unstructure.get_unstructure_hook(type(value))
+        if hook is _record_items:
             return {
                 key: self._plain(item, f"{path}.{key}", inside)
                 for key, item in _record_items(value)
                 if not isinstance(item, NotGiven | Omit)
             }
-        made = self._unstructure.unstructure(value)
+        if isinstance(value, Iterable) and not isinstance(value, type):
+            return [self._plain(item, f"{path}[{index}]", inside) for index, item in enumerate(value)]
+        made = hook(value)
         if made is value:
             raise TypeError(f"{path} is a {type(value).__name__}, which has no form in JSON")
         return self._plain(made, path, inside)
 
     def _configure_output(self, converter: cattrs.Converter) -> cattrs.Converter:
-        for kind in (datetime.datetime, datetime.date, datetime.time):
-            converter.register_unstructure_hook(kind, lambda value: value.isoformat())
-        converter.register_unstructure_hook(uuid.UUID, str)
-        converter.register_unstructure_hook(decimal.Decimal, str)
-        converter.register_unstructure_hook_func(
-            lambda tp: isinstance(tp, type) and issubclass(tp, pathlib.PurePath), lambda value: str(value)
-        )
+        for kind, hook in _PLAIN.items():
+            if kind not in self._own_output:
+                converter.register_unstructure_hook(kind, hook)
+        # Hooks for classes come before those for predicates, so the user's own are called.
+        converter.register_unstructure_hook_func(_is_record, _record_items)
         return converter
+
+
+def _same(one: Any, other: Any) -> bool:
+    return getattr(one, "__func__", one) is getattr(other, "__func__", other)
+
+
+def _own_hooks(converter: cattrs.Converter) -> tuple[set[Any], set[Any]]:
+    """The scalars for which the user's converter has hooks that cattrs does not make: to decode, to encode."""
+
+    def hook_for(converter: cattrs.Converter, kind: Any) -> Any:
+        try:
+            return converter.get_structure_hook(kind)
+        except cattrs.StructureHandlerNotFoundError:
+            return None
+
+    fresh = cattrs.Converter()
+    decoding = {kind for kind in _SCALARS if not _same(hook_for(converter, kind), hook_for(fresh, kind))}
+    encoding = {
+        kind for kind in _PLAIN if not _same(converter.get_unstructure_hook(kind), fresh.get_unstructure_hook(kind))
+    }
+    return decoding, encoding
+
+
+_PLAIN: dict[Any, Callable[[Any], Any]] = {
+    datetime.datetime: lambda value: value.isoformat(),
+    datetime.date: lambda value: value.isoformat(),
+    datetime.time: lambda value: value.isoformat(),
+    uuid.UUID: str,
+    decimal.Decimal: str,
+    pathlib.PurePath: str,
+}
 
 
 def _record_items(value: Any) -> list[tuple[str, Any]]:
@@ -391,29 +464,53 @@ def _record_items(value: Any) -> list[tuple[str, Any]]:
 
 
 def _record_fields(converter: cattrs.Converter, cls: Any, tp: Any) -> list[_Field]:
-    hints = typing.get_type_hints(cls)
-    arguments: dict[Any, Any] = dict(zip(getattr(cls, "__parameters__", ()), get_args(tp), strict=False))
+    try:
+        hints = typing.get_type_hints(cls)
+    except NameError as exc:
+        raise cattrs.StructureHandlerNotFoundError(f"an annotation of {cls.__name__}: {exc}", cls) from exc
+    arguments = _type_arguments(tp)
 
     def type_of(name: str, declared: Any) -> Any:
-        hint: Any = hints.get(name, declared)
-        if hint is None:
-            hint = object
-        if isinstance(hint, typing.TypeVar):
-            return arguments.get(hint, object)
-        parameters = getattr(hint, "__parameters__", ())
-        return hint[tuple(arguments.get(p, object) for p in parameters)] if parameters else hint
+        home = next((base for base in cls.__mro__ if name in inspect.get_annotations(base)), cls)
+        return _substituted(hints.get(name, declared), arguments.get(home, {}))
 
     found: list[tuple[str, str, Any, bool]] = []
     if attrs.has(cls):
         found.extend(
             (a.alias, a.alias, type_of(a.name, a.type), a.default is attrs.NOTHING) for a in attrs.fields(cls) if a.init
         )
+    elif typing.is_typeddict(cls):
+        # The class of a TypedDict is a plain dict: it has no bases to look through.
+        own: Mapping[Any, Any] = arguments.get(cls, {})
+        found.extend((key, key, _substituted(hint, own), key in cls.__required_keys__) for key, hint in hints.items())
     else:
         for f in dataclasses.fields(cls):
             required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
             if f.init:
                 found.append((f.name, f.name, type_of(f.name, f.type), required))
     return [_Field(name, key, converter.get_structure_hook(tp), tp, required) for name, key, tp, required in found]
+
+
+def _substituted(hint: Any, arguments: Mapping[Any, Any]) -> Any:
+    """*hint* with the values of its type variables; ``object`` for those without one."""
+    if hint is None:
+        return object
+    if isinstance(hint, typing.TypeVar):
+        return arguments.get(hint, object)
+    parameters = getattr(hint, "__parameters__", ())
+    return hint[tuple(arguments.get(p, object) for p in parameters)] if parameters else hint
+
+
+def _type_arguments(tp: Any) -> dict[Any, dict[Any, Any]]:
+    """For a generic class and each generic class that it extends: the values of its type variables."""
+    cls: Any = get_origin(tp) or tp
+    own: dict[Any, Any] = dict(zip(getattr(cls, "__parameters__", ()), get_args(tp), strict=False))
+    found = {cls: own}
+    for base in getattr(cls, "__orig_bases__", ()) if "__orig_bases__" in vars(cls) else cls.__bases__:
+        origin = get_origin(base) or base
+        if isinstance(origin, type) and origin not in (object, typing.Generic, dict):
+            found = {**_type_arguments(_substituted(base, own) if get_args(base) else base), **found}
+    return found
 
 
 def _record_function(cls: Any, fields: list[_Field], strict: bool, inner: Callable[..., Any]) -> Hook:
@@ -448,8 +545,15 @@ def _tags(members: tuple[Any, ...]) -> tuple[str, dict[Any, Any]] | None:
         return None
     literals: list[dict[str, tuple[Any, ...]]] = []
     for record in records:
-        hints = typing.get_type_hints(get_origin(record) or record)
-        literals.append({name: get_args(hint) for name, hint in hints.items() if get_origin(hint) is Literal})
+        cls = get_origin(record) or record
+        keys: dict[str, str] = {a.name: a.alias for a in attrs.fields(cls)} if attrs.has(cls) else {}
+        literals.append(
+            {
+                keys.get(name, name): tuple(tag.value if isinstance(tag, enum.Enum) else tag for tag in get_args(hint))
+                for name, hint in typing.get_type_hints(cls).items()
+                if get_origin(hint) is Literal
+            }
+        )
     for name in literals[0]:
         if all(name in one for one in literals):
             classes = {tag: record for record, one in zip(records, literals, strict=True) for tag in one[name]}

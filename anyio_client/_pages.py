@@ -130,7 +130,9 @@ def _next_options(page: AsyncPage[Any], info: PageInfo) -> RequestOptions:
         if not isinstance(options.headers, NotGiven):
             headers = {name: value for name, value in options.headers.items() if passes_to_other_origin(name)}
         return attrs.evolve(options, url=url, headers=headers, params=not_given)
-    own = {unquote(pair.partition("=")[0]) for pair in url.query.split("&")}
+    names = {unquote(pair.partition("=")[0].replace("+", " ")) for pair in url.query.split("&")}
+    inner = "." if page._client.qs.nested_format == "dots" else "["
+    own = names | {name.partition("[")[0] for name in names} | {name.partition(inner)[0] for name in names}
     params = {name: value for name, value in _params(options).items() if name not in own}
     return attrs.evolve(options, url=url, params=params or not_given)
 

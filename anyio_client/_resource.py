@@ -82,6 +82,9 @@ class _Marker(str):
     """
 
     __slots__ = ()
+    __eq__ = object.__eq__  # so that a header which really has this name is another key
+    __ne__ = object.__ne__
+    __hash__ = object.__hash__
     modes: ClassVar[dict[str, RawMode]] = {"raw": RawMode.RAW, "streamed": RawMode.STREAMED}
 
 

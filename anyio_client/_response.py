@@ -52,6 +52,7 @@ class BaseAPIResponse(Generic[R]):
         self._stream = stream
         self._stream_cls = stream_cls
         self._options = options
+        self._opened: Any = None  # the stream, once it was asked for
 
     @property
     def status_code(self) -> int:
@@ -142,14 +143,17 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
 
     async def _open_stream(self, to: Any) -> Any:
         raw = self.http_response
-        opened: Any = raw.__dict__.get("opened_stream")
-        if opened is None:
+        if self._opened is None:
+            # Where the class waits for its first event, the stream was opened before this object was made. It is taken
+            # away, so that the stream and its response are no cycle: a stream that is dropped is collected at once.
+            self._opened, raw.opened_stream = raw.opened_stream, None
+        if self._opened is None:
             stream_cls: Any = self._stream_cls or AsyncStream
             cast_to = item_type_of(stream_cls, self._cast_to) if to is None else to
             opened = stream_cls(cast_to=cast_to, response=raw, client=self._client, options=self._options)
             await opened.check()
-            raw.__dict__["opened_stream"] = opened
-        return opened
+            self._opened = opened
+        return self._opened
 
     def _decode(self, body: bytes, cast_to: Any) -> Any:
         raw = self.http_response

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args, get_origin
 
@@ -13,7 +14,6 @@ import anyio
 from ._convert import DoesNotFit
 from ._io.response import BodyIterator, Response
 from ._model.errors import (
-    APIConnectionError,
     APIError,
     APIResponseValidationError,
     DecodeError,
@@ -57,10 +57,14 @@ def item_type_of(stream_cls: Any, cast_to: Any) -> Any:
 
 
 class ErrorEvent(Exception):
-    """Carries the error of a stream's first event, and the status it names, to whoever decides about a retry."""
+    """The error that an event stands for, and the status it names; on its way to whoever decides about a retry.
 
-    def __init__(self, error: APIError, status_code: int | None) -> None:
-        self.error = error
+    Its text says nothing of the event's, which belongs in no log.
+    """
+
+    def __init__(self, make: Callable[[], APIError], status_code: int | None) -> None:
+        super().__init__("the stream began with an error")
+        self.make = make  # the hook behind it is called only for an error that is raised
         self.status_code = status_code
 
 
@@ -121,9 +125,11 @@ class AsyncStream(Generic[T]):
 
     async def wait_for_first(self) -> None:
         """Read up to the first event; :class:`ErrorEvent` if that is an error."""
+        if self._over:
+            return
         event = await self._next_event()
         if event is not None:
-            failure = self._error_of(event)
+            failure = None if self.is_terminal(event) else self._error_of(event)
             if failure is not None:
                 await self.close()
                 raise failure
@@ -137,24 +143,20 @@ class AsyncStream(Generic[T]):
             raise StopAsyncIteration
         try:
             event = await self._next_event()
-        except APIConnectionError:
-            self._over = True
-            raise
-        if event is None or self.is_terminal(event):
-            await self.close()
-            if event is None and self._says_its_end:
-                message = "The stream ended before the event that ends it."
-                request = self.response.request
-                raise StreamTruncatedError(message, request=request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
-            raise StopAsyncIteration
-        try:
-            failure = self._error_of(event)
-            if failure is not None:
-                raise failure.error
-            return self._item(event)
-        except BaseException:
+            if event is not None and not self.is_terminal(event):
+                failure = self._error_of(event)
+                if failure is not None:
+                    raise failure.make()
+                return self._item(event)
+        except Exception:  # a wait that was cancelled loses nothing: it may be taken up again
             await self.close()
             raise
+        await self.close()
+        if event is None and self._says_its_end:
+            message = "The stream ended before the event that ends it."
+            request = self.response.request
+            raise StreamTruncatedError(message, request=request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
+        raise StopAsyncIteration
 
     async def _next_event(self) -> ServerSentEvent | None:
         """The next event, None at the end of the body. Limited by ``event_timeout``."""
@@ -193,7 +195,7 @@ class AsyncStream(Generic[T]):
         if not named and '"error"' not in event.data:
             return None
         try:
-            body = event.json()
+            body: Any = _json.loads(event.data.encode("utf-8"))
         except ValueError:
             body = event.data
         detail: Any = body.get("error") if isinstance(body, dict) else None  # pyright: ignore[reportUnknownMemberType]
@@ -201,7 +203,7 @@ class AsyncStream(Generic[T]):
             return None
         kind = detail.get("type") if isinstance(detail, dict) else None  # pyright: ignore[reportUnknownMemberType]
         status = STATUS_OF_ERROR_TYPE.get(kind) if isinstance(kind, str) else None
-        return ErrorEvent(self._client._make_stream_error(body, status, self.response), status)
+        return ErrorEvent(lambda: self._client._make_stream_error(body, status, self.response), status)
 
     def _item(self, event: ServerSentEvent) -> T:
         cast_to = self._cast_to

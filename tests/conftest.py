@@ -20,6 +20,8 @@ if sys.platform != "win32":
 settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 # For `make mutants`, where every test runs thousands of times: the named cases find most faults.
 settings.register_profile("mutants", settings.get_profile("tests"), max_examples=30)
+# For `make fuzz`: another seed each time; it is printed, and given again it repeats the run.
+settings.register_profile("fuzz", settings.get_profile("tests"), derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 

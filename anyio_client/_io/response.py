@@ -10,7 +10,7 @@ from typing import Protocol
 import anyio
 import anyio.lowlevel
 
-from .._model.errors import APIConnectionError, ContentDecodingError, Outcome, Phase
+from .._model.errors import APIConnectionError, ContentDecodingError, DeadlineExceededError, Outcome, Phase
 from .._model.head import ResponseHead
 from .._model.headers import Headers, HeadersInput
 from .._model.request import Request, check_piece
@@ -184,7 +184,12 @@ class BodyIterator:
                 if decoder is not None:
                     self._response.decode(decoder, None)
                 return b""
-            piece = check_piece(raw) if decoder is None else self._response.decode(decoder, raw)
+            try:
+                piece = check_piece(raw) if decoder is None else self._response.decode(decoder, bytes(check_piece(raw)))
+            except BaseException:
+                self._ended = True
+                await self._response.dispose()
+                raise
             if len(piece):
                 return bytes(piece)
 
@@ -212,6 +217,33 @@ class _UserBody:
         aclose = getattr(self._iterator, "aclose", None)
         if aclose is not None:
             await aclose()
+
+
+class _Limited:
+    """The body of a transport that keeps no deadline, under the call's deadline."""
+
+    __slots__ = ("_deadline", "_raw", "_request")
+
+    def __init__(self, raw: RawBody, deadline: float, request: Request | None) -> None:
+        self._raw = raw
+        self._deadline = deadline
+        self._request = request
+
+    def __aiter__(self) -> _Limited:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with anyio.CancelScope(deadline=self._deadline):
+            return await anext(self._raw)
+        message = "The deadline passed while the body was read."
+        raise DeadlineExceededError(message, request=self._request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
+
+    async def aclose(self) -> None:
+        await self._raw.aclose()
+
+    @property
+    def trailers(self) -> Headers | None:
+        return getattr(self._raw, "trailers", None)
 
 
 class Response:
@@ -354,7 +386,7 @@ class Response:
 
         For the bodies of errors: they must not replace the error that they describe.
         """
-        if self._content is not None or self._raw_content is not None:
+        if self._content is not None:
             return
         kept = bytearray()
         try:
@@ -397,6 +429,12 @@ class Response:
         return self._raw
 
     _raw_taken = False
+    opened_stream: object = None  # for the client: the stream over this body, between its first event and its delivery
+
+    def limit_to(self, deadline: float) -> None:
+        """Let reading the body end at *deadline* (absolute), unless it keeps one itself."""
+        if self._raw is not None and not isinstance(self._raw, BodyStream | _Limited):
+            self._raw = _Limited(self._raw, deadline, self.request)
 
     # -- content codings
 
@@ -428,6 +466,7 @@ class Response:
         if self._raw_content is None and self._content is None:
             state["_content"] = b""
         state["_raw"] = None
+        state.pop("opened_stream", None)
         return state
 
 
@@ -453,6 +492,12 @@ class _ReadBody:
         self._content = b""
 
 
+# Codecs of Python's own, which no server means ("Python Specific Encodings" in the docs of the module codecs); some
+# refuse the error handler "replace", some warn.
+_PYTHON_CODECS = frozenset(
+    ["idna", "mbcs", "oem", "palmos", "punycode", "undefined"]
+    + ["raw_unicode_escape", "raw-unicode-escape", "unicode_escape", "unicode-escape"]
+)
 _CHARSET = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;\"]+))", re.IGNORECASE)
 
 
@@ -462,7 +507,7 @@ def charset_of(content_type: str | None) -> str:
     if match:
         try:
             info = codecs.lookup(match[1] or match[2] or "")
-            if getattr(info, "_is_text_encoding", True):
+            if getattr(info, "_is_text_encoding", True) and info.name not in _PYTHON_CODECS:
                 return info.name
         except (LookupError, ValueError):
             pass

@@ -1,7 +1,4 @@
-"""A blocking driver over plain sockets: no anyio, no event loop, the same machines.
-
-What it shows: everything that decides is in ``anyio_client.sansio``. What is left is a loop and a socket.
-"""
+"""A blocking driver over plain sockets: no event loop, the same machines. What decides is in ``anyio_client.sansio``."""
 
 from __future__ import annotations
 
@@ -29,8 +26,7 @@ class BlockingClient:
 
     def __init__(self, base_url: str, *, headers: Mapping[str, Any], random: Callable[[], float]) -> None:
         self.base_url, self.headers, self.random = s.URL(base_url), headers, random
-        self.plan = s.CallPlan(policy=s.RetryPolicy(wait_initial=0.01))
-        self.codec = Codec()
+        self.plan, self.codec = s.CallPlan(policy=s.RetryPolicy(wait_initial=0.01)), Codec()
         self.transcript: list[tuple[s.CallEvent, s.CallCommand]] = []
         self._sock: socket.socket | None = None
         self._wire = s.H1Wire()
@@ -60,14 +56,14 @@ class BlockingClient:
                     raise StatusError(call.head.status_code if call.head else 0, command)
                 case s.Fail():
                     raise command.exception()
-                case s.Authorize():  # only where the plan says so
-                    raise AssertionError
+                case s.Authorize():
+                    raise AssertionError  # only where the plan says so
 
     def _prepare(self, method: str, path: str, content: bytes, retries_taken: int) -> s.Request:
         url, _ = s.build_url(self.base_url, path, default_query={}, params={}, qs=Querystring())
         own = {"Content-Type": "application/json"} if content else {}
+        own["x-stainless-retry-count"] = str(retries_taken)
         headers, _ = s.build_headers(self.headers, own, foreign=False)
-        headers["x-stainless-retry-count"] = str(retries_taken)
         request = s.Request(method, url, headers=headers, content=content)
         s.frame(request)
         return request
@@ -76,7 +72,7 @@ class BlockingClient:
         try:
             return do(*args)
         except APIConnectionError as exc:
-            self._close()
+            self.close()
             return s.AttemptFailed(time.monotonic(), exc, exc.outcome, exc.phase, exc.reused, exc.retryable)
 
     def _send(self, request: s.Request) -> s.CallEvent:
@@ -85,7 +81,7 @@ class BlockingClient:
             try:
                 self._sock = socket.create_connection((request.url.host, request.url.port), TIMEOUT)
             except OSError as exc:
-                raise ConnectError(f"{exc}", phase=s.Phase.CONNECT, outcome=s.Outcome.NOT_SENT) from exc
+                raise ConnectError(str(exc), phase=s.Phase.CONNECT, outcome=s.Outcome.NOT_SENT) from exc
             self._wire = s.H1Wire()
         self._received, self._pending, heard = b"", [], False
         self._exchange = self._wire.open(request, end=not request.content)
@@ -116,7 +112,7 @@ class BlockingClient:
                     self._received += event.data
                 elif isinstance(event, s.Ended):
                     if not self._wire.capacity():
-                        self._close()
+                        self.close()
                     return s.ResultReady(time.monotonic())
                 self._raise(event, s.Phase.BODY, reused=False)
             self._pending = self._wire.receive(self._sock.recv(65536))
@@ -144,12 +140,10 @@ class BlockingClient:
             return True
         except OSError:
             pass
-        self._close()
+        self.close()
         return False
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self._sock is not None:
             self._sock.close()
             self._sock = None
-
-    close = _close

@@ -208,11 +208,7 @@ def test_a_request_that_would_break_its_lines_is_a_value_error(method: str, url:
 
 @pytest.mark.parametrize("content", [pieces, pieces(), pieces_async, pieces_async(), [b"a", b"bc"], lambda: b"abc"])
 def test_a_streamed_body_is_content_once_it_was_read(content: Any) -> None:
-    if callable(content):
-        source: Any = content
-    else:
-        source = content
-    request = Request("POST", "http://h/", content=source)
+    request = Request("POST", "http://h/", content=content)
     assert request.can_be_sent
     with pytest.raises(RuntimeError, match=r"a stream that nobody has read: call its read\(\) first"):
         _ = request.content

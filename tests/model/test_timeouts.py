@@ -141,7 +141,7 @@ def test_limits_refuse_what_is_no_number(arguments: dict[str, Any], error: type[
 def test_limits_take_the_smallest_numbers() -> None:
     limits = Limits(max_connections=1, max_keepalive_connections=0, keepalive_expiry=0)
     assert attrs.astuple(limits) == (1, 0, 0.0)
-    assert Limits(keepalive_expiry=None).keepalive_expiry == math.inf  # type: ignore[arg-type]
+    assert Limits(keepalive_expiry=None).keepalive_expiry == math.inf
     assert pickle.loads(pickle.dumps(limits)) == limits
 
 

@@ -359,7 +359,6 @@ def test_replace_changes_what_it_is_told() -> None:
 # --- paths below a base (BEHAVIOUR 1.1) -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("base", ["https://h/v1", "https://h/v1/"])
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
@@ -389,8 +388,9 @@ def test_replace_changes_what_it_is_told() -> None:
         ("a?b=../../..", "https://h/v1/a?b=../../.."),
     ],
 )
-def test_a_path_is_appended_to_the_base(base: str, path: str, expected: str) -> None:
-    assert str(join_path(URL(base), path)) == expected
+def test_a_path_is_appended_to_the_base(path: str, expected: str) -> None:
+    for base in ("https://h/v1", "https://h/v1/"):
+        assert str(join_path(URL(base), path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -416,10 +416,10 @@ def test_a_path_is_appended_to_the_base(base: str, path: str, expected: str) -> 
         "a//../../x",
     ],
 )
-@pytest.mark.parametrize("suffix", ["", "?a=1", "#f"])
-def test_a_path_that_climbs_out_of_the_base_is_refused(path: str, suffix: str) -> None:
-    with pytest.raises(ValueError, match="climbs out of the base URL"):
-        join_path(URL("https://h/v1"), path + suffix)
+def test_a_path_that_climbs_out_of_the_base_is_refused(path: str) -> None:
+    for suffix in ("", "?a=1", "#f"):
+        with pytest.raises(ValueError, match="climbs out of the base URL"):
+            join_path(URL("https://h/v1"), path + suffix)
 
 
 def test_a_joined_url_keeps_host_and_credentials_and_not_the_bases_query() -> None:

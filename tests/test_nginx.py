@@ -1,0 +1,107 @@
+"""A server that is not ours: nginx, which closes connections after 100 requests, and after a second of silence."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+import anyio
+import pytest
+
+from anyio_client import AsyncAPIClient, AsyncAPIResponse, Limits, HTTPTransport
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.nginx,
+    pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed: make servers"),
+]
+
+CONFIGURATION = """
+{user}
+daemon off;
+worker_processes 1;
+pid {folder}/pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+    keepalive_requests 100;
+    keepalive_timeout 1s;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{ default_type application/json; return 200 '{{"ok": true}}'; }}
+        location /big {{ alias {folder}/big; }}
+    }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(folder: pathlib.Path) -> Iterator[str]:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    (folder / "big").write_bytes(os.urandom(5_000_000))
+    (folder / "conf").write_text(CONFIGURATION.format(folder=folder, port=port, user="user root;" if os.getuid() == 0 else ""))
+    folder.chmod(0o755)
+    command = ["nginx", "-c", str(folder / "conf"), "-p", str(folder), "-e", str(folder / "error.log")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert time.monotonic() < until, (folder / "error.log").read_text()
+                time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def test_ten_thousand_gets_of_which_none_fails(tmp_path: pathlib.Path, anyio_backend_name: str) -> None:
+    """In the main 100 connections are used up; some waits end just when nginx closes the idle connection."""
+    with nginx(tmp_path) as url:
+        transport = HTTPTransport(limits=Limits(max_connections=1))
+        async with AsyncAPIClient(base_url=url, http_client=transport, max_retries=0) as client:
+            for number in range(1, 10_001):
+                assert await client.get("/", cast_to=dict) == {"ok": True}
+                if number % 1250 == 0:
+                    # The promise of nginx is 1 s: ask again around that moment.
+                    await anyio.sleep(0.996 + (number // 1250 % 5) * 0.002)
+
+
+async def test_connections_that_die_while_idle_are_replaced_for_post_too(tmp_path: pathlib.Path) -> None:
+    with nginx(tmp_path) as url:
+        transport = HTTPTransport(limits=Limits(keepalive_expiry=None))  # type: ignore[arg-type]
+        async with AsyncAPIClient(base_url=url, http_client=transport, max_retries=0) as client:
+            for _ in range(2):
+                assert await client.post("/", cast_to=dict, body={}) == {"ok": True}
+                await anyio.sleep(1.3)
+
+
+async def test_a_large_file_and_a_hundred_at_once(tmp_path: pathlib.Path) -> None:
+    with nginx(tmp_path) as url:
+        async with AsyncAPIClient(base_url=url) as client:
+            assert await client.get("/big", cast_to=bytes) == (tmp_path / "big").read_bytes()
+            response = await client.get("/", cast_to=AsyncAPIResponse)
+            assert response.headers["server"].startswith("nginx")
+            results: list[object] = []
+
+            async def call() -> None:
+                results.append(await client.get("/", cast_to=object))
+
+            async with anyio.create_task_group() as group:
+                for _ in range(100):
+                    group.start_soon(call)
+            assert results == [{"ok": True}] * 100
