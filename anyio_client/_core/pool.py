@@ -315,6 +315,7 @@ class Pool:
             self._waiting[wanted.ticket] = wanted.origin
             self._rest(event.connection, None)
         self._serve(wanted.origin)
+        self._serve_line()
         self._trim()
 
     def _open_failed(self, event: OpenFailed) -> None:
@@ -331,6 +332,7 @@ class Pool:
                 ticket, _ = origin.waiters.popitem(last=False)
                 del self._waiting[ticket]
                 self._out.append(Refuse(ticket, event.error))
+            origin.unlucky = None
         self._serve(wanted.origin)
         self._serve_line()
 
@@ -348,11 +350,12 @@ class Pool:
         if connection is None:
             return
         connection.capacity = event.capacity
-        ready = self._origins[connection.origin].ready
+        origin = self._origins[connection.origin]
         if not connection.has_room:
-            ready.pop(event.connection, None)
-        elif event.connection not in ready:
-            ready[event.connection] = None
+            origin.ready.pop(event.connection, None)
+        elif event.connection not in origin.ready:
+            origin.ready[event.connection] = None
+            origin.unlucky = None  # what it waits for has come, though perhaps not for itself
             self._serve(connection.origin)
 
     def _broke(self, number: int) -> None:
@@ -508,6 +511,7 @@ class Pool:
         """After the waiters had their turn: no more idle connections than allowed, and a time to look again."""
         while len(self._idle) > self.limits.max_keepalive_connections:
             self._close(next(iter(self._idle)))
+            self._serve_line()
         self._set_alarm()
 
     def _set_alarm(self) -> None:
@@ -522,8 +526,8 @@ class Pool:
         origin = self._origins[connection.origin]
         origin.connections -= 1
         origin.ready.pop(number, None)
-        if origin.unlucky is not None:  # what it waited for may be gone: it may open one again
-            origin.unlucky = None
+        origin.unlucky = None  # what it waited for may be gone: it may open one again
+        if origin.waiters:
             self._line.setdefault(connection.origin, None)
         self._out.append(Close(number))
         self._forget_if_empty(connection.origin)
@@ -532,3 +536,4 @@ class Pool:
         """Drop the book of an origin that nothing is left of, so that many origins do not add up."""
         if name in self._origins and self._origins[name].is_empty:
             del self._origins[name]
+            self._line.pop(name, None)

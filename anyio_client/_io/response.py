@@ -495,8 +495,7 @@ class _ReadBody:
 # Codecs of Python's own, which no server means ("Python Specific Encodings" in the docs of the module codecs); some
 # refuse the error handler "replace", some warn.
 _PYTHON_CODECS = frozenset(
-    ["idna", "mbcs", "oem", "palmos", "punycode", "undefined"]
-    + ["raw_unicode_escape", "raw-unicode-escape", "unicode_escape", "unicode-escape"]
+    "idna mbcs oem palmos punycode undefined raw_unicode_escape raw-unicode-escape unicode_escape unicode-escape".split()
 )
 _CHARSET = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;\"]+))", re.IGNORECASE)
 

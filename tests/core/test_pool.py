@@ -562,7 +562,7 @@ class PoolMachine(RuleBasedStateMachine):
                     opening = any(self.origin_of[t] == origin for t in self.opening.values())
                     useless = any(o == origin and self.capacity[c] == 0 for c, o in self.open.items())
                     assert origin != C
-                    assert opening or useless
+                    assert opening or useless, f"{origin} {queue} {self.pool}"
 
     def teardown(self) -> None:
         if not self.down:
