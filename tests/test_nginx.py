@@ -50,7 +50,9 @@ def nginx(folder: pathlib.Path) -> Iterator[str]:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
     (folder / "big").write_bytes(os.urandom(5_000_000))
-    (folder / "conf").write_text(CONFIGURATION.format(folder=folder, port=port, user="user root;" if os.getuid() == 0 else ""))
+    (folder / "conf").write_text(
+        CONFIGURATION.format(folder=folder, port=port, user="user root;" if os.getuid() == 0 else "")
+    )
     folder.chmod(0o755)
     command = ["nginx", "-c", str(folder / "conf"), "-p", str(folder), "-e", str(folder / "error.log")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)

@@ -345,10 +345,11 @@ class Call:
         return self._failed(event, event.retryable and self._may_repeat(request, event.outcome))
 
     def _read_failed(self, event: AttemptFailed) -> CallCommand:
+        request = self.request
+        assert request is not None  # every way to READING sets it
         if event.status_code is not None:  # the first event of a stream was an error: judged like that status
-            policy = self.plan.policy
-            return self._failed(event, retry.status_asks_for_retry(policy, event.status_code, {}))
-        return self._send_failed(attrs.evolve(event, reused=False))
+            return self._failed(event, retry.status_asks_for_retry(self.plan.policy, event.status_code, {}))
+        return self._failed(event, event.retryable and self._may_repeat(request, event.outcome))
 
     def _authorize_failed(self, event: AttemptFailed) -> CallCommand:
         return self._failed(event, event.retryable)

@@ -55,13 +55,13 @@ class Clock:
     )
 
     def __init__(self, request: Request, timeout: Timeout, deadline: float | None) -> None:
-        self.request = request
-        self.timeout = timeout
-        self.deadline = math.inf if deadline is None else deadline
-        self.began = anyio.current_time()
-        self.timings = Timings()
-        self.phase = Phase.POOL
-        self.outcome = Outcome.NOT_SENT
+        self.request: Request = request
+        self.timeout: Timeout = timeout
+        self.deadline: float = math.inf if deadline is None else deadline
+        self.began: float = anyio.current_time()
+        self.timings: Timings = Timings()
+        self.phase: Phase = Phase.POOL
+        self.outcome: Outcome = Outcome.NOT_SENT
         self.body_size: int | None = None
         self._scope: anyio.CancelScope | None = None
         self._limited_by: float | None = None

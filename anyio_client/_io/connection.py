@@ -57,13 +57,13 @@ class Connection:
     __slots__ = ("_pool", "began", "exchanges", "number", "origin", "received", "stream", "used", "wire")
 
     def __init__(self, number: int, origin: str, stream: Stream, wire: Wire, pool: _Pool, began: float) -> None:
-        self.number = number
-        self.origin = origin
-        self.stream = stream
-        self.wire = wire
-        self.began = began
-        self.used = False  # it has carried an exchange
-        self.received = 0  # bytes, decrypted
+        self.number: int = number
+        self.origin: str = origin
+        self.stream: Stream = stream
+        self.wire: Wire = wire
+        self.began: float = began
+        self.used: bool = False  # it has carried an exchange
+        self.received: int = 0  # bytes, decrypted
         self.exchanges: dict[int, Exchange] = {}
         self._pool = pool
 
@@ -127,8 +127,8 @@ class Exchange:
     )
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
-        self.number = 0
-        self.over = False
+        self.number: int = 0
+        self.over: bool = False
         self.trailers: Headers | None = None
         self._connection = connection
         self._clock = clock

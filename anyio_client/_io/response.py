@@ -265,11 +265,11 @@ class Response:
     ) -> None:
         if isinstance(status_code, bool) or not isinstance(status_code, int) or not 100 <= status_code <= 999:
             raise ValueError(f"status_code must be an int between 100 and 999, got {status_code!r}")
-        self.head = ResponseHead(status_code, headers if isinstance(headers, Headers) else Headers(headers))
+        self.head: ResponseHead = ResponseHead(status_code, headers if isinstance(headers, Headers) else Headers(headers))
         self.request = request
         self.timings: Timings | None = None
         self.max_decompression_ratio: float | None = MAX_RATIO
-        self.is_closed = False
+        self.is_closed: bool = False
         self._raw: RawBody | None = None
         self._raw_content: bytes | None = None
         self._content: bytes | None = None
@@ -495,8 +495,8 @@ class _ReadBody:
 # Codecs of Python's own, which no server means ("Python Specific Encodings" in the docs of the module codecs); some
 # refuse the error handler "replace", some warn.
 _PYTHON_CODECS = frozenset(
-    "idna mbcs oem palmos punycode undefined raw_unicode_escape raw-unicode-escape unicode_escape unicode-escape".split()
-)
+    ["idna", "mbcs", "oem", "palmos", "punycode", "raw-unicode-escape", "raw_unicode_escape", "undefined"]
+) | {"unicode-escape", "unicode_escape"}
 _CHARSET = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;\"]+))", re.IGNORECASE)
 
 

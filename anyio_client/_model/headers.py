@@ -218,8 +218,6 @@ class Headers(MutableMapping[str, str]):
             return NotImplemented
         return self._by_name() == other._by_name()
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
     def __repr__(self) -> str:
         shown = ", ".join(
             f"{name!r}: {value if lower in _SHOWN else '***'!r}" for lower, name, value, _ in self._fields

@@ -109,9 +109,9 @@ class Request:
         headers: HeadersInput | None = None,
         content: Content | StreamedBody | None = None,
     ) -> None:
-        self.method = check_method(method)
-        self.url = URL(url)
-        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.method: str = check_method(method)
+        self.url: URL = URL(url)
+        self.headers: Headers = headers if isinstance(headers, Headers) else Headers(headers)
         self.body: bytes | StreamedBody
         if content is None:
             self.body = b""
@@ -160,8 +160,6 @@ class Request:
             other.headers,
             other.body,
         )
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.url.redacted}>"
