@@ -374,8 +374,8 @@ class Pool:
             self._serve(name)
             self._serve_line()
             return
-        name = self._waiting.pop(ticket, "")
-        if name:
+        name = self._waiting.pop(ticket, None)
+        if name is not None:
             origin = self._origins[name]
             del origin.waiters[ticket]
             if origin.unlucky == ticket:
@@ -401,14 +401,11 @@ class Pool:
         One that expires sooner than those before it is caught when it is about to be used.
         """
         self._now = now
-        closed = False
         while self._idle:
             number = next(iter(self._idle))
             if self._connections[number].expires > now:
                 break
             self._close(number)
-            closed = True
-        if closed:
             self._serve_line()
         self._set_alarm()
 
@@ -432,7 +429,7 @@ class Pool:
         while origin.next_to_open is not None and self._make_room():
             self._open(origin)
         if origin.next_to_open is not None:
-            self._line.setdefault(name, None)
+            self._line.setdefault(name)
         else:
             self._line.pop(name, None)
             self._forget_if_empty(name)
@@ -528,7 +525,7 @@ class Pool:
         origin.ready.pop(number, None)
         origin.unlucky = None  # what it waited for may be gone: it may open one again
         if origin.waiters:
-            self._line.setdefault(connection.origin, None)
+            self._line.setdefault(connection.origin)
         self._out.append(Close(number))
         self._forget_if_empty(connection.origin)
 
@@ -536,4 +533,3 @@ class Pool:
         """Drop the book of an origin that nothing is left of, so that many origins do not add up."""
         if name in self._origins and self._origins[name].is_empty:
             del self._origins[name]
-            self._line.pop(name, None)

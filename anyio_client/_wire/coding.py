@@ -28,9 +28,9 @@ class _Inflater(Protocol):
 class _Zlib:
     """gzip (RFC 1952, several members allowed), and deflate in both kinds met: zlib (RFC 1950) and raw (RFC 1951)."""
 
-    def __init__(self, name: str) -> None:
-        self._gzip = name == "gzip"
-        self._z = zlib.decompressobj(31 if self._gzip else 15)
+    def __init__(self, *, gzip: bool) -> None:
+        self._gzip = gzip
+        self._z = zlib.decompressobj(31 if gzip else 15)
         self._begun = False
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -41,9 +41,9 @@ class _Zlib:
         while data:
             if self._z.eof:
                 if not self._gzip:
-                    break  # garbage after the end of deflate is ignored, as browsers do
+                    return  # garbage after the end of deflate is ignored, as browsers do
                 if not data.strip(b"\0"):
-                    break  # padding
+                    return  # padding
                 self._z = zlib.decompressobj(31)
             piece = self._z.decompress(data, _STEP)
             if piece:
@@ -98,9 +98,9 @@ def make_decoder(content_encoding: str | None, max_ratio: float | None) -> Conte
             case "" | "identity":
                 pass
             case "gzip" | "x-gzip":
-                layers.append(_Zlib("gzip"))
+                layers.append(_Zlib(gzip=True))
             case "deflate":
-                layers.append(_Zlib("deflate"))
+                layers.append(_Zlib(gzip=False))
             case _:
                 raise DecodingFailed(f"the Content-Encoding {coding!r} was not asked for and cannot be undone")
     return ContentDecoder(layers, max_ratio) if layers else None

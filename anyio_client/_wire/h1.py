@@ -47,14 +47,14 @@ class H1Wire:
         self._out: list[bytes] = []
         self._exchange = 0  # the current one's id, also after its end
         self._busy = False  # the current exchange has not ended
-        self._finished = False  # the request is complete
         self._usable = True
-        self._answered = False  # the head of the final response came
-        self._interim = 0
-        self._overhead = 0  # bytes used since the last event that were no data of the body
-        self._left = 0  # bytes that h11 has and has not used
-        self._slice = _NO_LIMIT  # how many bytes h11 is given at a time
         self._keepalive: float | None = None
+        # Of the current exchange, from open() on:
+        self._finished: bool  # the request is complete
+        self._answered: bool  # the head of the final response came
+        self._interim: int
+        self._left: int  # bytes that h11 got and that no event has used
+        self._slice: int  # how many bytes h11 is given at a time
 
     # -- sending
 
@@ -74,7 +74,7 @@ class H1Wire:
         self._exchange += 1
         self._busy = True
         self._finished = self._answered = False
-        self._interim = self._overhead = self._left = 0
+        self._interim = self._left = 0
         self._slice = _NO_LIMIT
         self._keepalive = None
         self._send(event)
@@ -102,7 +102,7 @@ class H1Wire:
             self._out.append(data)
 
     def take_output(self) -> bytes:
-        out = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        out = b"".join(self._out)
         self._out.clear()
         return out
 
@@ -137,11 +137,11 @@ class H1Wire:
             while self._busy:
                 # h11 is given no more than the limit allows, so that it never judges what is too large: whether it
                 # gets the bytes at once or one by one, it sees the same ones.
-                room = self._max_head_size - self._overhead - self._left
+                room = self._max_head_size - self._left
                 if room <= 0 and data:
                     self._too_much(events)
                     break
-                piece = data[place : place + min(room, self._slice)] if data else data
+                piece = data[place : place + min(room, self._slice)]
                 place += len(piece)
                 self._h11.receive_data(piece)
                 self._left += len(piece)
@@ -161,21 +161,17 @@ class H1Wire:
             event = self._h11.next_event()
             if event is h11.NEED_DATA:
                 return
-            before, self._left = self._left, len(self._h11.trailing_data[0])
-            self._overhead += before - self._left
+            self._left = len(self._h11.trailing_data[0])
             match event:
                 case h11.Data(data=data):
-                    self._overhead = 0
                     events.append(DataReceived(self._exchange, bytes(data)))
                 case h11.InformationalResponse():
-                    self._overhead = 0
                     self._interim += 1
                     if self._interim > MAX_INTERIM_RESPONSES:
                         self._fail(events, f"more than {MAX_INTERIM_RESPONSES} interim responses", lost=False)
                         return
                     events.append(InterimReceived(self._exchange, self._head(event)))
                 case h11.Response():
-                    self._overhead = 0
                     self._answered = True
                     head = self._head(event)
                     if "transfer-encoding" in head.headers:
@@ -186,8 +182,6 @@ class H1Wire:
                     events.append(ResponseReceived(self._exchange, head))
                 case h11.EndOfMessage(headers=trailers):
                     self._end(events, Headers.from_wire(trailers) if trailers else None, more or self._left > 0)
-                case h11.ConnectionClosed():
-                    self._fail(events, "the connection ended before the answer did", lost=True)
                 case _:  # PAUSED: the peer would switch protocols, which nobody asked for
                     self._fail(events, "the peer switched protocols without being asked", lost=False)
 

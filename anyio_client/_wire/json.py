@@ -23,7 +23,7 @@ def dumps(value: object) -> bytes:
     except RecursionError:
         raise ValueError("the value is nested too deeply for JSON") from None
     try:
-        return text.encode("utf-8")
+        return text.encode()
     except UnicodeEncodeError:
         raise ValueError("a string has a lone surrogate in it, which has no UTF-8 form") from None
 

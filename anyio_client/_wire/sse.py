@@ -54,8 +54,7 @@ class SSEDecoder:
         self._partial: list[bytes] = []  # pieces of the unfinished line
         self._partial_size = 0
         self._after_cr = False
-        self._at_start = True
-        self._start = b""
+        self._start: bytes | None = b""  # what came so far, while it may be part of a byte order mark
         self._event: str | None = None
         self._data: list[bytes] = []
         self._size = 0  # bytes of the unfinished event, its complete lines
@@ -69,8 +68,8 @@ class SSEDecoder:
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """The events that *chunk* completes. :class:`EventTooLarge` above the limit, after which it is unusable."""
-        if self._at_start:
-            chunk = self._skip_bom(chunk)
+        if self._start is not None:
+            chunk = self._skip_bom(self._start + chunk)
         events: list[ServerSentEvent] = []
         place = 0
         if self._after_cr and chunk:
@@ -102,13 +101,12 @@ class SSEDecoder:
             raise EventTooLarge(self._max_event_size, events)
         return events
 
-    def _skip_bom(self, chunk: bytes) -> bytes:
+    def _skip_bom(self, start: bytes) -> bytes:
         """Drop one byte order mark at the very beginning, however it is split."""
-        self._start += chunk
-        if len(self._start) < len(_BOM) and _BOM.startswith(self._start):
+        if len(start) < len(_BOM):  # too short to tell, and for any event
+            self._start = start
             return b""
-        self._at_start = False
-        start, self._start = self._start, b""
+        self._start = None
         return start.removeprefix(_BOM)
 
     def _line(self, line: bytes, events: list[ServerSentEvent]) -> None:
@@ -124,16 +122,16 @@ class SSEDecoder:
         if name == b"data":
             self._data.append(value)
         elif name == b"event":
-            self._event = value.decode("utf-8", "replace") or None
+            self._event = value.decode(errors="replace") or None
         elif name == b"id":
             if b"\0" not in value:
-                self._id = value.decode("utf-8", "replace")
+                self._id = value.decode(errors="replace")
         elif name == b"retry" and value.isdigit() and len(value) < 20:
             self._retry = int(value)
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
         if self._data:
-            data = b"\n".join(self._data).decode("utf-8", "replace")
+            data = b"\n".join(self._data).decode(errors="replace")
             events.append(ServerSentEvent(self._event, data, self._id, self._retry))
             self._data.clear()
         self._event = None

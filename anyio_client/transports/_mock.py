@@ -32,8 +32,10 @@ class MockTransport:
 
     async def send(self, request: Request, *, timeout: Timeout, deadline: float | None) -> Response:
         await anyio.lowlevel.checkpoint()
-        await request.read()
-        answer = self._handler(request)
+        # The handler gets a copy: a body that can be sent only once stays one for the retry rules, although it was read.
+        shown = Request(request.method, request.url, headers=request.headers, content=request.body)
+        await shown.read()
+        answer = self._handler(shown)
         response = await answer if inspect.isawaitable(answer) else answer
         if not isinstance(response, Response):
             raise TypeError(f"the handler of a MockTransport must return a Response, not {type(response).__name__}")

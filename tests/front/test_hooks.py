@@ -448,7 +448,7 @@ async def test_what_a_hook_raises_comes_out_unretried_and_nothing_leaks(name: st
         while peer.read_request():
             body = b"data: 1\n\n"
             peer.send(
-                f"HTTP/1.1 {status} S\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body) + 1}\r\n\r\n".encode()
+                f"HTTP/1.1 {status} S\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body) + (status == 200)}\r\n\r\n".encode()
                 + body
             )
 
@@ -460,7 +460,8 @@ async def test_what_a_hook_raises_comes_out_unretried_and_nothing_leaks(name: st
                 async with client.stream("GET", "/", cast_to=int):
                     pass
             assert caught.value is error
-            assert peer.wait_for_open(0) == 0
+            if status == 200:  # there is more of the body to come
+                assert peer.wait_for_open(0) == 0
             assert len(peer.requests) == (0 if name in EVERY_REQUEST else 1)
     assert settled_sockets(before) <= before
 
