@@ -374,8 +374,8 @@ class Pool:
             self._serve(name)
             self._serve_line()
             return
-        name = self._waiting.pop(ticket, None)
-        if name is not None:
+        if ticket in self._waiting:
+            name = self._waiting.pop(ticket)
             origin = self._origins[name]
             del origin.waiters[ticket]
             if origin.unlucky == ticket:

@@ -199,6 +199,7 @@ class Exchange:
             head = await self._read_head()
         else:
             head = await self._send_while_reading(body, sent_before)
+        self._body_sent = True  # or given up: from here on we wait for the server only
         clock.timings.first_byte = anyio.current_time() - began - (clock.timings.send or 0.0)
         clock.outcome = Outcome.ANSWERED
         clock.phase = Phase.BODY

@@ -122,6 +122,13 @@ def test_a_scheme_other_than_http_and_https_is_a_value_error(url: str) -> None:
         ("https://h/v1?a%5B%5D=1", "x?a[]=2", {}, {}, "https://h/v1/x?a[]=2"),
         ("https://h/v1", "x?a[]=2", {"a": [1]}, {}, "https://h/v1/x?a[]=2"),
         ("https://h/v1?%6B=1", "x?k=2", {}, {}, "https://h/v1/x?k=2"),
+        ("https://h/v1?a+b=1", "x?a%20b=2", {}, {}, "https://h/v1/x?a%20b=2"),
+        ("https://h/v1?a%2Bb=1", "x?a+b=2", {}, {}, "https://h/v1/x?a%2Bb=1&a+b=2"),
+        # one of several, and a value with an equals sign in it
+        ("https://h/v1?k=1&m=2", "x?k=3", {}, {}, "https://h/v1/x?m=2&k=3"),
+        ("https://h/v1?k=1&m=2&n=3", "x?m=4&k=5", {}, {}, "https://h/v1/x?n=3&m=4&k=5"),
+        ("https://h/v1?k=1", "x?k=a=b", {}, {}, "https://h/v1/x?k=a=b"),
+        ("https://h/v1?k=a=b", "x?k=1", {}, {}, "https://h/v1/x?k=1"),
         # hard-coded parameters are kept, repeated ones too; params override those of the same name
         ("https://h/v1", "x?a=1&a=2", {}, {}, "https://h/v1/x?a=1&a=2"),
         ("https://h/v1", "x?a=1&a=2&b=3", {}, {"b": 4}, "https://h/v1/x?a=1&a=2&b=4"),
@@ -300,9 +307,9 @@ def test_basic_credentials_are_utf_8_in_base64(user: str, password: str, value: 
 
 
 def test_a_user_name_with_a_colon_is_a_value_error_that_does_not_repeat_it() -> None:
-    with pytest.raises(ValueError, match="a user name with a colon") as caught:
+    with pytest.raises(ValueError) as caught:
         basic_credentials("s3cret:", "s3cret")
-    assert "s3cret" not in str(caught.value)
+    assert str(caught.value) == ("a user name with a colon in it cannot be sent by basic authentication (RFC 7617)")
 
 
 @given(st.text(st.characters(exclude_characters=":", exclude_categories=["Cs"])), st.text(st.characters(codec="utf-8")))
@@ -432,8 +439,9 @@ def test_two_declared_lengths_are_a_value_error() -> None:
 
 @pytest.mark.parametrize("value", ["chunked", "identity", ""])
 def test_transfer_encoding_is_not_the_callers(value: str) -> None:
-    with pytest.raises(ValueError, match="Transfer-Encoding cannot be set: the protocol chooses it"):
+    with pytest.raises(ValueError) as caught:
         framed("POST", headers={"transfer-encoding": value}, content=pieces)
+    assert str(caught.value) == ("Transfer-Encoding cannot be set: the protocol chooses it (RFC 9112 section 6.1)")
 
 
 def test_framing_twice_changes_nothing_and_does_not_touch_the_body() -> None:

@@ -393,6 +393,11 @@ def test_an_expired_call_says_where_the_time_went() -> None:
     assert error.attempts[1] == Attempt(0.75, 0.75, 200, "DeadlineExceededError", Phase.BODY, Outcome.ANSWERED)
 
 
+def test_the_deadline_that_passed_is_named_however_late_that_was_noticed() -> None:
+    fail = run(make(CallPlan(deadline=101.5)), [Begin(100.0, request()), Expired(107.0)])[-1]
+    assert fail.exception().message == "The deadline of 1.5 s passed in phase send (attempt 1, waits 0 s)."
+
+
 def test_a_deadline_that_passes_between_attempts_adds_none() -> None:
     call = make(CallPlan(deadline=1.0))
     fail = run(call, [Begin(0, request()), HeadReceived(0.25, 0, head(500)), Expired(1.0)])[-1]

@@ -154,6 +154,45 @@ def test_no_origin_starves_while_another_hands_its_connection_on() -> None:
     assert step(pool, Freed(2, 0)) == [Close(2), Open(2 + MAX_HANDOVERS, 3, A)]
 
 
+def test_the_count_of_handovers_begins_again_when_another_origin_had_its_turn() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    step(pool, Wanted(1000, B, 0))
+    for n in range(2, 2 + MAX_HANDOVERS + 1):
+        step(pool, Wanted(n, A, 0))
+    for _ in range(MAX_HANDOVERS):
+        step(pool, Freed(1, 0))
+    assert step(pool, Freed(1, 0)) == [Close(1), Open(1000, 2, B)]
+    step(pool, Opened(2, 1, 0))
+    # The same again, with A (its last ticket is still there) as the origin that waits for room.
+    for n in range(2000, 2000 + MAX_HANDOVERS + 1):
+        step(pool, Wanted(n, B, 0))
+    for n in range(2000, 2000 + MAX_HANDOVERS):
+        assert step(pool, Freed(2, 0)) == [Use(n, 2)]
+    assert step(pool, Freed(2, 0)) == [Close(2), Open(2 + MAX_HANDOVERS, 3, A)]
+
+
+def test_an_origin_hands_its_connection_on_as_long_as_no_other_waits() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    for n in range(2, 100):
+        step(pool, Wanted(n, A, 0))
+    assert [step(pool, Freed(1, 0)) for n in range(2, 100)] == [[Use(n, 1)] for n in range(2, 100)]
+
+
+def test_who_gave_up_does_not_count_as_waiting_for_room() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Opened(1, 1, 0))
+    step(pool, Wanted(1000, B, 0))
+    step(pool, GaveUp(1000))
+    for n in range(2, 100):
+        step(pool, Wanted(n, A, 0))
+    assert [step(pool, Freed(1, 0)) for n in range(2, 100)] == [[Use(n, 1)] for n in range(2, 100)]
+
+
 def test_a_failed_open_refuses_its_ticket_and_serves_the_next() -> None:
     pool = make(connections=1)
     error = OSError("no")
@@ -228,6 +267,17 @@ def test_a_servers_hint_shortens_the_expiry_and_never_lengthens_it() -> None:
     step(pool, Freed(2, 0, keepalive=5))
     # The second stands behind the first in line, and is found out when it would be used.
     assert step(pool, Wanted(3, A, 6)) == [Close(2), Use(3, 1)]
+
+
+def test_a_connection_is_not_used_at_the_very_moment_that_it_expires() -> None:
+    for now, command in ((4.9, Use(3, 2)), (5, Use(3, 1))):
+        pool = make(expiry=30)
+        for n in (1, 2):
+            step(pool, Wanted(n, A, 0))
+            step(pool, Opened(n, 1, 0))
+        step(pool, Freed(1, 0))
+        step(pool, Freed(2, 0, keepalive=5))
+        assert step(pool, Wanted(3, A, now))[-1] == command
 
 
 def test_alarms_are_set_once_and_again_when_they_have_rung() -> None:
@@ -339,6 +389,69 @@ def test_a_ticket_may_open_again_once_the_connection_without_room_is_gone() -> N
     assert step(pool, Wanted(2, A, 0, shareable=True)) == [Open(2, 2, A)]
 
 
+def test_a_connection_that_opens_without_room_is_idle_so_another_origin_gets_its_place() -> None:
+    pool = make(connections=1)
+    assert step(pool, Wanted(1, A, 0, shareable=True)) == [Open(1, 1, A)]
+    assert step(pool, Wanted(2, B, 0)) == []
+    assert step(pool, Opened(1, 0, 0)) == [Close(1), Open(2, 2, B)]
+    assert step(pool, Opened(2, 1, 0)) == [Use(2, 2)]
+    # The ticket whose connection it was waits on, and has its turn.
+    assert step(pool, Freed(2, 0)) == [Close(2), Open(1, 3, A)]
+
+
+def test_a_ticket_may_open_again_when_the_limit_of_idle_connections_closed_the_one_without_room() -> None:
+    pool = make(idle=0)
+    assert step(pool, Wanted(1, A, 0, shareable=True)) == [Open(1, 1, A)]
+    assert step(pool, Opened(1, 0, 0)) == [Close(1), Open(1, 2, A)]
+    assert step(pool, Opened(2, 1, 0)) == [Use(1, 2)]
+    assert pool.open_count == 1
+
+
+def test_a_ticket_may_open_again_when_the_connection_without_room_has_expired() -> None:
+    pool = make(expiry=30)
+    step(pool, Wanted(1, A, 0, shareable=True))
+    step(pool, Opened(1, 0, 0))
+    assert step(pool, Tick(29.9)) == []
+    assert step(pool, Tick(30)) == [Close(1), Open(1, 2, A)]
+
+
+def test_nothing_is_kept_of_an_origin_whose_tickets_were_all_refused() -> None:
+    pool = make()
+    error = OSError("no")
+    step(pool, Wanted(1, A, 0, shareable=True))
+    step(pool, Opened(1, 0, 0))  # idle, and ticket 1 waits for its room
+    assert step(pool, Wanted(2, A, 0, shareable=True, first=True)) == [Open(2, 2, A)]
+    assert step(pool, OpenFailed(2, error)) == [Refuse(2, error), Refuse(1, error)]
+    assert (pool.open_count, pool.waiting_count) == (1, 0)
+    assert step(pool, Broke(1)) == [Close(1)]
+    assert A not in repr(pool)
+    assert step(pool, Broke(1)) == []
+    assert step(pool, Wanted(1, A, 0, shareable=True)) == [Open(1, 3, A)]
+
+
+def test_who_waits_behind_a_ticket_whose_connection_has_no_room_opens_when_that_one_gives_up() -> None:
+    pool = make()
+    step(pool, Wanted(1, A, 0, shareable=True))
+    step(pool, Opened(1, 0, 0))
+    step(pool, Wanted(2, A, 0, shareable=True))
+    step(pool, Wanted(3, A, 0, shareable=True))
+    assert step(pool, GaveUp(3)) == []
+    assert step(pool, GaveUp(1)) == [Open(2, 2, A)]
+
+
+def test_a_ticket_whose_connection_has_no_room_opens_none_because_others_were_served() -> None:
+    pool = make()
+    step(pool, Wanted(1, A, 0, shareable=True))
+    step(pool, Opened(1, 1, 0))
+    assert step(pool, Wanted(2, A, 0, shareable=True)) == [Open(2, 2, A)]
+    assert step(pool, Opened(2, 0, 0)) == []
+    assert step(pool, Wanted(3, A, 0, shareable=True, first=True)) == [Open(3, 3, A)]
+    assert step(pool, Wanted(4, A, 0, shareable=True, first=True)) == []
+    assert step(pool, Freed(1, 0)) == [Use(4, 1)]
+    assert step(pool, GaveUp(3)) == []
+    assert step(pool, Freed(1, 0)) == [Use(2, 1)]
+
+
 # --- the end -----------------------------------------------------------------------------------------------------
 
 
@@ -374,6 +487,24 @@ def test_nothing_is_kept_of_origins_that_are_gone() -> None:
     assert len(pool._origins) <= 2
     step(pool, Tick(1e6))
     assert len(pool._origins) == 0
+
+
+def test_nothing_is_kept_of_origins_that_nobody_wants_any_more() -> None:
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    step(pool, Wanted(2, B, 0))
+    step(pool, GaveUp(2))  # waited for room
+    assert B not in repr(pool)
+    step(pool, GaveUp(1))  # was opening
+    assert A not in repr(pool)
+    step(pool, Wanted(3, C, 0))
+    step(pool, OpenFailed(2, OSError("no")))
+    assert C not in repr(pool)
+    step(pool, Wanted(4, C, 0))
+    step(pool, Opened(3, 1, 0))
+    step(pool, Broke(3))
+    assert C not in repr(pool)
+    assert (pool.open_count, pool.idle_count, pool.waiting_count) == (0, 0, 0)
 
 
 # --- any events --------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ POLICY = RetryPolicy()
         ("1.2.3", None),
         ("1 2", None),
         ("soon", None),
+        ("Sun, 06 Nov 1994 08:49:38 GMT", 1.0),
         ("Sun, 06 Nov 1994 08:49:39 GMT", 2.0),
         ("Sunday, 06-Nov-94 08:49:40 GMT", 3.0),
         ("Sun Nov  6 08:49:41 1994", 4.0),
@@ -85,6 +86,12 @@ def test_retry_after_never_raises(value: str, now: float) -> None:
 )
 def test_milliseconds_come_before_seconds(headers: dict[str, str], seconds: float | None) -> None:
     assert server_advice(Headers(headers), NOW) == seconds
+
+
+def test_the_fields_may_be_a_plain_mapping_with_lower_case_names() -> None:
+    assert server_advice({"retry-after-ms": "1500"}, NOW) == 1.5
+    assert server_advice({"retry-after": "7"}, NOW) == 7.0
+    assert status_asks_for_retry(POLICY, 400, {"x-should-retry": "true"})
 
 
 @pytest.mark.parametrize(
@@ -187,10 +194,17 @@ def test_a_budgets_defaults_are_grpcs() -> None:
 
 @pytest.mark.parametrize("max_tokens", [0, -1, math.inf, math.nan])
 def test_a_budget_needs_positive_numbers(max_tokens: float) -> None:
-    with pytest.raises(ValueError, match="needs max_tokens > 0 and token_ratio > 0"):
-        RetryBudget(max_tokens=max_tokens)
-    with pytest.raises(ValueError, match="needs max_tokens > 0 and token_ratio > 0"):
-        RetryBudget(token_ratio=max_tokens)
+    for name in ("max_tokens", "token_ratio"):
+        with pytest.raises(ValueError) as caught:
+            RetryBudget(**{name: max_tokens})
+        assert str(caught.value) == "a retry budget needs max_tokens > 0 and token_ratio > 0"
+
+
+def test_a_budget_may_be_small() -> None:
+    budget = RetryBudget(max_tokens=0.5)
+    assert budget.allows_retry
+    budget.take()
+    assert not budget.allows_retry
 
 
 def test_a_policys_defaults() -> None:
@@ -225,6 +239,7 @@ def test_a_policy_takes_zero_and_refuses_a_jitter_above_one() -> None:
 
 @pytest.mark.parametrize("statuses", ["500", [500, "501"]])
 def test_a_policys_statuses_are_ints(statuses: object) -> None:
-    with pytest.raises(TypeError, match="statuses must be a collection of ints"):
+    with pytest.raises(TypeError) as caught:
         RetryPolicy(statuses=statuses)  # type: ignore[arg-type]
+    assert str(caught.value) == "statuses must be a collection of ints"
     assert RetryPolicy(statuses=[500]).statuses == frozenset({500})  # type: ignore[arg-type]

@@ -542,6 +542,19 @@ async def test_an_early_answer_is_delivered(content: Any, then: str) -> None:
             assert await client.get("/", cast_to=int) == 1
 
 
+async def test_an_early_answer_whose_body_stalls_is_bounded_by_the_read_limit() -> None:
+    def script(peer: Peer) -> None:
+        peer.receive()
+        peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 50\r\n\r\npartial")
+        peer.wait_closed()
+
+    with serve(script) as peer:
+        async with client_of(peer, timeout=Timeout(30, read=0.1)) as client:
+            with anyio.fail_after(5), pytest.raises(ContentTooLargeError) as caught:
+                await client.put("/", cast_to=int, content=b"x" * 20_000_000)
+            assert caught.value.body == "partial"
+
+
 async def test_a_good_early_answer_does_not_stop_the_upload() -> None:
     """A server that answers as it reads (an echo) gets all of the body."""
     got: list[int] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import random
+import tracemalloc
 import zlib
 
 import pytest
@@ -72,6 +74,12 @@ def test_several_gzip_members_are_one_body() -> None:
         assert decode("gzip", data + b"\0\0\0", size) == b"ab"
 
 
+@pytest.mark.parametrize("rest", [b"XX", b"\0X", zlib.compress(b"b")])
+def test_what_follows_a_gzip_member_is_another_one_or_padding(rest: bytes) -> None:
+    with pytest.raises(DecodingFailed):
+        decode("gzip", gzip.compress(b"a") + rest)
+
+
 def test_garbage_after_deflate_is_left_out() -> None:
     assert decode("deflate", zlib.compress(b"a") + b"garbage") == b"a"
 
@@ -80,7 +88,7 @@ def test_garbage_after_deflate_is_left_out() -> None:
 def test_truncated_data_is_an_error(name: str) -> None:
     data = ENCODERS[name](b"hello" * 100)
     for cut in (1, 5, len(data) - 1):
-        with pytest.raises(DecodingFailed, match="truncated"):
+        with pytest.raises(DecodingFailed, match="^the compressed body is truncated$"):
             decode(name, data[:cut])
     assert decode(name, b"") == b""
 
@@ -91,15 +99,44 @@ def test_wrong_data_is_an_error(name: str) -> None:
         decode(name, b"\x08 this is no compressed text at all")
 
 
+@pytest.mark.parametrize("size", [1, 10**6])
+def test_gzip_is_not_met_as_deflate(size: int) -> None:
+    with pytest.raises(DecodingFailed):
+        decode("gzip", zlib.compress(b"hello"), size)
+
+
 def test_a_bomb_is_stopped_before_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coding, "FREE_OUTPUT", 2**20)
     bomb = gzip.compress(b"\0" * (64 * 2**20))
     assert len(bomb) * 200 < 64 * 2**20
-    with pytest.raises(DecodingFailed, match="more than 200 times"):
-        decode("gzip", bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecodingFailed, match="^the body decodes to more than 200 times its size$"):
+            decode("gzip", bomb)
+        assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+    finally:
+        tracemalloc.stop()
     with pytest.raises(DecodingFailed, match="more than 200 times"):
         decode("gzip", bomb, 1000)
     assert len(decode("gzip", bomb, ratio=None)) == 64 * 2**20
+
+
+def test_the_limit_of_what_a_body_decodes_to_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"\0" * 10_000
+    encoded = gzip.compress(data)
+    allowed = len(data) - 2 * len(encoded)
+    monkeypatch.setattr(coding, "FREE_OUTPUT", allowed)
+    assert decode("gzip", encoded, ratio=2.0) == data
+    monkeypatch.setattr(coding, "FREE_OUTPUT", allowed - 1)
+    with pytest.raises(DecodingFailed, match="^the body decodes to more than 2 times its size$"):
+        decode("gzip", encoded, ratio=2.0)
+
+
+def test_the_ratio_is_that_of_the_whole_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coding, "FREE_OUTPUT", 0)
+    data = random.Random(1).randbytes(10_000)  # gzip cannot make it smaller
+    for size in (1, 100, 10**6):
+        assert decode("gzip", gzip.compress(data), size, ratio=1.0) == data
 
 
 def test_the_first_part_is_always_allowed() -> None:

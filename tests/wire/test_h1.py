@@ -89,11 +89,17 @@ def test_a_request_without_a_length_is_chunked() -> None:
     )
 
 
-@pytest.mark.parametrize("body", [b"abcde", b"abc"])
-def test_a_body_that_does_not_fit_its_length_is_misuse(body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"abcde", "Too much data for declared Content-Length"),
+        (b"abc", "Too little data for declared Content-Length"),
+    ],
+)
+def test_a_body_that_does_not_fit_its_length_is_misuse(body: bytes, message: str) -> None:
     wire = H1Wire()
     number = wire.open(get("POST", **{"Content-Length": "4"}), end=False)
-    with pytest.raises(WireMisuse):
+    with pytest.raises(WireMisuse, match=f"^{message}$"):
         wire.send(number, body)
         wire.finish(number)
     assert wire.capacity() == 0
@@ -101,8 +107,8 @@ def test_a_body_that_does_not_fit_its_length_is_misuse(body: bytes) -> None:
 
 def test_a_request_that_h11_refuses_is_misuse() -> None:
     wire = H1Wire()
-    with pytest.raises(WireMisuse):
-        wire.open(Request("GET", "http://h/"), end=True)  # no Host
+    with pytest.raises(WireMisuse, match="^Missing mandatory Host: header$"):
+        wire.open(Request("GET", "http://h/"), end=True)
     assert wire.capacity() == 0
     with pytest.raises(RuntimeError):
         wire.open(get(), end=True)
@@ -110,7 +116,7 @@ def test_a_request_that_h11_refuses_is_misuse() -> None:
 
 def test_one_exchange_at_a_time() -> None:
     wire = opened()
-    with pytest.raises(RuntimeError, match="cannot carry a further exchange"):
+    with pytest.raises(RuntimeError, match="^this connection cannot carry a further exchange now$"):
         wire.open(get(), end=True)
 
 
@@ -123,6 +129,17 @@ def test_the_body_of_an_exchange_that_is_over_goes_nowhere() -> None:
     wire.finish(number)
     assert wire.take_output() == b""
     assert wire.capacity() == 0
+
+
+def test_an_exchange_that_is_over_is_abandoned_without_harm() -> None:
+    wire = opened()
+    feed(wire, OK)
+    wire.abandon(1)
+    assert wire.capacity() == 1
+    assert wire.open(get(), end=True) == 2
+    wire.abandon(1)
+    assert wire.capacity() == 1
+    assert isinstance(feed(wire, OK)[-1], Ended)
 
 
 # --- responses ---------------------------------------------------------------------------------------------------
@@ -226,6 +243,13 @@ def test_bytes_between_exchanges_never_become_an_answer(data: bytes) -> None:
         assert wire.capacity() == 0
 
 
+@pytest.mark.parametrize("stray", [b"x", OK])
+def test_bytes_after_an_answer_that_fills_the_limit_are_not_lost_sight_of(stray: bytes) -> None:
+    wire = opened(max_head_size=len(HEAD))
+    assert isinstance(feed(wire, HEAD + stray)[-1], Ended)
+    assert wire.capacity() == 0
+
+
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [
@@ -240,6 +264,7 @@ def test_bytes_between_exchanges_never_become_an_answer(data: bytes) -> None:
     ],
 )
 def test_the_servers_promise_to_keep_the_connection(value: str, seconds: float | None) -> None:
+    assert H1Wire().keepalive() is None
     wire = opened()
     feed(wire, f"HTTP/1.1 200 OK\r\nKeep-Alive: {value}\r\nContent-Length: 0\r\n\r\n".encode())
     assert wire.keepalive() == seconds
@@ -286,11 +311,24 @@ def test_an_early_end_is_a_loss(pieces: list[bytes], outcome: Outcome) -> None:
 )
 def test_broken_bytes_are_a_failure_of_the_peers(data: bytes, outcome: Outcome) -> None:
     wire = opened()
-    event = feed(wire, data)[-1]
-    assert isinstance(event, Failed)
-    assert event.reason
-    assert not event.lost
-    assert event.outcome is outcome
+    part = "chunked body" if outcome is Outcome.ANSWERED else "head"
+    assert feed(wire, data)[-1] == Failed(1, f"the response's {part} is malformed", False, outcome)
+    assert wire.capacity() == 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer", "outcome"),
+    [
+        (get(Upgrade="x", Connection="upgrade"), b"101 Switching Protocols\r\nUpgrade: x", Outcome.UNKNOWN),
+        (get("CONNECT"), b"200 OK", Outcome.ANSWERED),
+    ],
+    ids=["upgrade", "connect"],
+)
+def test_a_peer_that_switches_protocols_is_a_failure(request_: Request, answer: bytes, outcome: Outcome) -> None:
+    wire = H1Wire()
+    wire.open(request_, end=True)
+    events = feed(wire, b"HTTP/1.1 " + answer + b"\r\n\r\nother bytes")
+    assert events[1:] == [Failed(1, "the peer switched protocols without being asked", False, outcome)]
     assert wire.capacity() == 0
 
 
@@ -315,6 +353,12 @@ def test_a_head_may_take_so_many_bytes_and_no_more(size: int) -> None:
     assert fails_at(len(HEAD) - 1, HEAD, size) == [
         Failed(1, f"the response's head took more than {len(HEAD) - 1} bytes", False, Outcome.UNKNOWN)
     ]
+
+
+def test_a_large_head_may_come_in_pieces() -> None:
+    """The limit is ours: h11's own, 16 KiB, would count only what is unfinished when a read ends."""
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: " + b"x" * 100_000 + b"\r\n\r\n"
+    assert isinstance(fails_at(MAX_HEAD_SIZE, response, 30_000)[-1], Ended)
 
 
 @pytest.mark.parametrize("size", [1, 7, 10**6])

@@ -60,6 +60,9 @@ def test_the_case_of_the_rules() -> None:
         ("data: a\u2028b\u0085c\vd\fe\x1cf\n\n".encode(), [ServerSentEvent(None, "a\u2028b\u0085c\vd\fe\x1cf")]),
         (b"data: a\r\rdata: b\r\n\r\n", [ServerSentEvent(None, "a"), ServerSentEvent(None, "b")]),
         (b"data: a\r\n\r\n\ndata: b\n\n", [ServerSentEvent(None, "a"), ServerSentEvent(None, "b")]),
+        (b"event: e\r\ndata: a\r\ndata: b\r\n\r\n", [ServerSentEvent("e", "a\nb")]),
+        (b"data: a\x0b\x0e\n\n", [ServerSentEvent(None, "a\x0b\x0e")]),
+        (b"\ndata: a\n\n", [ServerSentEvent(None, "a")]),
         (b'data: {"a":"b:c"}\n\n', [ServerSentEvent(None, '{"a":"b:c"}')]),
     ],
 )
@@ -74,6 +77,22 @@ def test_a_lone_cr_ends_a_line_at_once() -> None:
     assert decoder.feed(b"") == []
     assert decoder.feed(b"\n") == []
     assert decoder.feed(b"\n") == []
+
+
+def test_an_lf_that_comes_after_its_cr_ends_no_second_line() -> None:
+    for pieces in ((b"data: a\r", b"\ndata: b\r\n\r\n"), (b"data: a\r", b"", b"\n", b"data: b\r", b"\n\r")):
+        decoder = SSEDecoder()
+        assert [e for piece in pieces for e in decoder.feed(piece)] == [ServerSentEvent(None, "a\nb")]
+
+
+def test_a_byte_order_mark_is_one_only_at_the_very_beginning() -> None:
+    decoder = SSEDecoder()
+    assert decoder.feed(b"data: a\n\n") == [ServerSentEvent(None, "a")]
+    assert decoder.feed(b"\xef\xbb\xbfdata: b\n\n") == []  # a field whose name begins with it
+    decoder = SSEDecoder()
+    events = [e for byte in b"\xef\xbb\xbfdata: a\n\n" for e in decoder.feed(bytes([byte]))]
+    assert events == [ServerSentEvent(None, "a")]
+    assert decode(b"\xef\xbbdata: a\n\n", 1, 2) == []
 
 
 def test_the_last_id_is_known_for_a_reconnect() -> None:
@@ -140,6 +159,27 @@ def test_an_event_may_take_so_many_bytes_and_no_more() -> None:
         decode(b"data: 1\ndata: 2\n\n", max_event_size=13)
     with pytest.raises(EventTooLarge):
         decode(b":" * 20, max_event_size=19)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"data: 1234",),
+        (b"data:", b" 1234"),
+        (b"data: 1", b"2", b"3", b"4"),
+        (b"x\n\n", b"data: 1234"),
+        (b"data: 1\n\ndata: 1234",),
+        (b"x\ny", b"z\nz123456"),
+        (b"x", b"\ny", b"z\nz12345", b"6"),
+    ],
+)
+def test_an_unfinished_event_may_take_as_many_bytes_as_a_whole_one(pieces: tuple[bytes, ...]) -> None:
+    decoder = SSEDecoder(max_event_size=10)
+    for piece in pieces:
+        decoder.feed(piece)
+    with pytest.raises(EventTooLarge) as caught:
+        decoder.feed(b"5")
+    assert str(caught.value) == "one server-sent event took more than 10 bytes"
 
 
 def test_what_came_complete_before_a_too_large_event_is_kept() -> None:
