@@ -15,7 +15,8 @@ from .._model.url import URL
 from .._wire.h1 import H1Wire
 from .clock import Clock
 from .connect import Connector
-from .connection import Connection, Exchange
+from .connection import Connection
+from .exchange import Exchange
 
 __all__ = ["ConnectionPool"]
 

@@ -18,7 +18,7 @@ from .._model.timeouts import Timings
 from .._wire import json as _json
 from .._wire.coding import ContentDecoder, DecodingFailed, make_decoder
 from .clock import Clock
-from .connection import Exchange
+from .exchange import Exchange
 from .pool import ConnectionPool
 
 __all__ = ["BodyIterator", "BodyStream", "RawBody", "Response", "decode_text"]
@@ -265,7 +265,9 @@ class Response:
     ) -> None:
         if isinstance(status_code, bool) or not isinstance(status_code, int) or not 100 <= status_code <= 999:
             raise ValueError(f"status_code must be an int between 100 and 999, got {status_code!r}")
-        self.head: ResponseHead = ResponseHead(status_code, headers if isinstance(headers, Headers) else Headers(headers))
+        self.head: ResponseHead = ResponseHead(
+            status_code, headers if isinstance(headers, Headers) else Headers(headers)
+        )
         self.request = request
         self.timings: Timings | None = None
         self.max_decompression_ratio: float | None = MAX_RATIO

@@ -12,7 +12,7 @@ import anyio.lowlevel
 from .._core.build import frame
 from .._io.clock import Clock
 from .._io.connect import Connector
-from .._io.connection import Exchange
+from .._io.exchange import Exchange
 from .._io.pool import ConnectionPool
 from .._io.response import BodyStream, Response
 from .._io.tls import make_context

@@ -112,7 +112,7 @@ async def collect(stream: Any) -> tuple[list[Any], BaseException | None]:
     items = []
     try:
         async for item in stream:
-            items.append(item)
+            items.append(item)  # noqa: PERF401 (what came before an error counts)
     except Exception as exc:
         return items, exc
     return items, None

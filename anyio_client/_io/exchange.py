@@ -1,0 +1,373 @@
+"""One request and its response on a connection."""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from itertools import islice
+
+import anyio
+import anyio.lowlevel
+
+from .._model.errors import (
+    APIConnectionError,
+    ConnectionLostError,
+    LocalProtocolError,
+    Outcome,
+    Phase,
+    RemoteProtocolError,
+    TLSError,
+)
+from .._model.head import ResponseHead
+from .._model.headers import Headers
+from .._model.request import Request, StreamedBody, check_piece
+from .._wire.protocol import (
+    DataReceived,
+    Ended,
+    Failed,
+    InterimReceived,
+    ResponseReceived,
+    WireEvent,
+    WireMisuse,
+)
+from .clock import Clock
+from .connection import Connection
+from .stream import StreamClosed
+
+__all__ = ["Exchange"]
+
+SMALL_BODY = 64 * 1024  # a body up to this size is sent in one piece with the head
+PIECE_SIZE = 64 * 1024  # a larger one in pieces of this size
+# While we still send, this much of an early good answer is read ahead; a server that echoes as it reads needs it.
+READ_AHEAD = 256 * 1024
+
+
+class Exchange:
+    """One request and its response on a connection: sends, and reads the head; then gives the body piece by piece.
+
+    ``over`` once nothing more will come and the connection is the pool's again. Whoever holds the exchange and does not
+    read it to its end calls :meth:`abandon`, which never waits.
+    """
+
+    __slots__ = (
+        "_body_sent",
+        "_clock",
+        "_connection",
+        "_events",
+        "_received_before",
+        "_reused",
+        "number",
+        "over",
+        "trailers",
+    )
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        self.number: int = 0
+        self.over: bool = False
+        self.trailers: Headers | None = None
+        self._connection = connection
+        self._clock = clock
+        self._events: deque[WireEvent] = deque()
+        self._reused = connection.used
+        self._received_before = connection.received
+        self._body_sent = False
+
+    # -- events from the wire
+
+    def take(self, event: WireEvent) -> None:
+        self._events.append(event)
+        if type(event) is Ended or type(event) is Failed:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.over:
+            self.over = True
+            self._connection.release(self)
+
+    def abandon(self) -> None:
+        """Nobody wants the rest. The connection is closed (HTTP/1.1) unless the exchange is over."""
+        if not self.over:
+            self._connection.wire.abandon(self.number)
+            self._finish()
+
+    # -- the request and the head
+
+    async def start(self, request: Request) -> ResponseHead:
+        """Send *request*, return the head of its response. Our errors where that fails; then the exchange is over."""
+        try:
+            return await self._start(request)
+        except BaseException:
+            self.abandon()
+            raise
+
+    async def _start(self, request: Request) -> ResponseHead:
+        connection, clock = self._connection, self._clock
+        connection.used = True
+        wire, stream = connection.wire, connection.stream
+        began = anyio.current_time()
+        clock.allow(Phase.SEND, clock.timeout.write)
+        body = request.body
+        small = isinstance(body, bytes) and len(body) <= SMALL_BODY
+        sent_before = stream.sent
+        try:
+            self.number = wire.open(request, end=not body)
+            connection.exchanges[self.number] = self
+            if small and body:
+                assert isinstance(body, bytes)
+                wire.send(self.number, body)
+                wire.finish(self.number)
+        except WireMisuse as exc:
+            raise clock.error(LocalProtocolError, f"The request cannot be sent: {exc}") from exc
+        lost: OSError | None = None
+        try:
+            connection.push()
+        except StreamClosed as exc:
+            raise self._closed() from exc
+        except OSError as exc:
+            lost = exc  # the server may have answered before it closed: look at what has arrived
+        if stream.sent > sent_before:
+            clock.outcome = Outcome.UNKNOWN
+        if lost is not None or (small and not stream.unsent):
+            self._body_sent = True
+            clock.timings.send = anyio.current_time() - began
+            clock.allow(Phase.RECEIVE, clock.timeout.read)
+            head = await self._read_head()
+        else:
+            head = await self._send_while_reading(body, sent_before)
+        self._body_sent = True  # or given up: from here on we wait for the server only
+        clock.timings.first_byte = anyio.current_time() - began - (clock.timings.send or 0.0)
+        clock.outcome = Outcome.ANSWERED
+        clock.phase = Phase.BODY
+        clock.body_size = 0
+        return head
+
+    async def _read_head(self) -> ResponseHead:
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                match event:
+                    case ResponseReceived():
+                        return event.head
+                    case Failed():
+                        raise self._failure(event)
+                    case InterimReceived() | DataReceived() | Ended():
+                        pass
+            await self._receive()
+
+    async def _receive(self) -> None:
+        """Wait for more of this exchange. Our errors where the connection is lost."""
+        if self._body_sent:
+            self._clock.allow(self._clock.phase, self._clock.timeout.read)
+        try:
+            await self._connection.receive()
+        except StreamClosed as exc:
+            raise self._closed() from exc
+        except OSError as exc:
+            self._connection.wire.abandon(self.number)
+            self._finish()
+            raise self._lost(exc) from exc
+
+    # -- errors
+
+    def _failure(self, event: Failed) -> APIConnectionError:
+        error = self._clock.error(
+            ConnectionLostError if event.lost else RemoteProtocolError,
+            f"The server ended the connection: {event.reason}."
+            if event.lost
+            else f"The server broke HTTP: {event.reason}.",
+        )
+        if event.outcome is not Outcome.UNKNOWN:
+            error.outcome = event.outcome
+        error.reused = event.lost and self._died_idle
+        return error
+
+    def _lost(self, exc: OSError) -> APIConnectionError:
+        if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError):
+            return self._clock.error(TLSError, f"The server ended the TLS session: {exc}")
+        error = self._clock.error(ConnectionLostError, f"The connection was lost: {exc}")
+        error.reused = self._died_idle
+        return error
+
+    @property
+    def _died_idle(self) -> bool:
+        """Whether a used connection ended without a byte of an answer: it may well have been closed while idle."""
+        return self._reused and self._connection.received == self._received_before
+
+    def _closed(self) -> APIConnectionError:
+        error = self._clock.error(APIConnectionError, "The client was closed while the request was under way.")
+        error.retryable = False
+        return error
+
+    # -- bodies that do not leave at once
+
+    async def _send_while_reading(self, body: bytes | StreamedBody, sent_before: int) -> ResponseHead:
+        """Send the rest in this task while a child reads: a server may answer before it has read all.
+
+        Neither lets an exception out of the task group, so that none comes out wrapped in a group.
+        """
+        head: ResponseHead | None = None
+        error: BaseException | None = None
+        cancelled = anyio.get_cancelled_exc_class()
+
+        async def read() -> None:
+            nonlocal head, error
+            try:
+                head = await self._read_head()
+                if head.is_success:
+                    await self._read_ahead()
+                    if not self.over:
+                        return
+            except cancelled:
+                raise
+            except BaseException as exc:
+                error = exc
+            sending.cancel()
+
+        async with anyio.create_task_group() as group:
+            with anyio.CancelScope() as sending:
+                group.start_soon(read)
+                try:
+                    await self._send_body(body, sent_before)
+                    if head is not None:
+                        group.cancel_scope.cancel()  # the child is reading ahead, which loses nothing when cancelled
+                except cancelled:
+                    raise
+                except BaseException as exc:
+                    error = exc
+                    group.cancel_scope.cancel()
+        if error is not None:
+            raise error
+        assert head is not None  # the child ends with a head or an error
+        return head
+
+    async def _read_ahead(self) -> None:
+        """A good answer has begun before the request was complete: read on, up to a bound, while the rest is sent."""
+        size = 0
+        while not self.over and size < READ_AHEAD:
+            known = len(self._events)
+            await self._receive()
+            size += sum(len(e.data) for e in islice(self._events, known, None) if isinstance(e, DataReceived))
+
+    async def _send_body(self, body: bytes | StreamedBody, sent_before: int) -> None:
+        """Send what the stream still keeps, then the body, then wait for the child's answer under the read limit."""
+        connection, clock = self._connection, self._clock
+        wire, stream = connection.wire, connection.stream
+        began = anyio.current_time()
+        try:
+            try:
+                await self._drain(sent_before)
+                if not isinstance(body, bytes):
+                    await self._send_pieces(body, sent_before)
+                elif len(body) > SMALL_BODY:
+                    view = memoryview(body)
+                    for place in range(0, len(body), PIECE_SIZE):
+                        await self._send_piece(view[place : place + PIECE_SIZE], sent_before)
+                wire.finish(self.number)
+                connection.push()
+                while stream.unsent:
+                    await self._drain(sent_before)
+            except StreamClosed:
+                raise
+            except WireMisuse as exc:
+                raise clock.error(LocalProtocolError, f"The body does not fit its declared length: {exc}") from exc
+        except OSError as exc:
+            if self.over:
+                return  # the answer is complete, which closed the connection
+            if isinstance(exc, StreamClosed):
+                raise self._closed() from exc
+            # The server reads no more; it may have said why. The child will find out.
+        self._body_sent = True
+        clock.timings.send = anyio.current_time() - began
+        clock.allow(Phase.RECEIVE, clock.timeout.read)
+
+    async def _send_pieces(self, body: StreamedBody, sent_before: int) -> None:
+        pieces = body.open()
+        if not isinstance(pieces, AsyncIterable):
+            for piece in pieces:
+                await self._send_piece(check_piece(piece), sent_before)
+            return
+        iterator: AsyncIterator[bytes] = aiter(pieces)
+        complete = False
+        try:
+            while True:
+                self._clock.allow(Phase.SEND, None)  # the caller's own time does not count
+                try:
+                    piece = await anext(iterator)
+                except StopAsyncIteration:
+                    complete = True
+                    return
+                await self._send_piece(check_piece(piece), sent_before)
+        finally:
+            if not complete:
+                await _close_iterator(iterator)
+
+    async def _send_piece(self, piece: bytes | bytearray | memoryview, sent_before: int) -> None:
+        if not len(piece):
+            return
+        self._connection.wire.send(self.number, piece)
+        self._connection.push()
+        await self._drain(sent_before)
+
+    async def _drain(self, sent_before: int) -> None:
+        """Wait until the kernel has taken everything, under the write limit. Always a checkpoint."""
+        stream = self._connection.stream
+        if not stream.unsent:
+            await anyio.lowlevel.checkpoint()
+        while stream.unsent:
+            self._clock.allow(Phase.SEND, self._clock.timeout.write)
+            await stream.flush()
+        if stream.sent > sent_before:
+            self._clock.outcome = Outcome.UNKNOWN
+
+    # -- the body of the response
+
+    async def next_data(self) -> bytes | None:
+        """What has come of the body, None after its end. Waits are limited by the clock that is entered."""
+        while True:
+            pieces: list[bytes] = []
+            while self._events:
+                event = self._events[0]
+                if type(event) is DataReceived:
+                    pieces.append(event.data)
+                elif pieces:
+                    break  # first what came before the end or the failure
+                elif type(event) is Ended:
+                    self.trailers = event.trailers
+                    return None
+                elif type(event) is Failed:
+                    raise self._failure(event)
+                self._events.popleft()
+            if pieces:
+                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                self._connection.wire.consumed(self.number, len(data))
+                self._clock.body_size = (self._clock.body_size or 0) + len(data)
+                return data
+            if self.over:
+                raise self._closed()
+            await self._receive()
+
+    @property
+    def has_events(self) -> bool:
+        """Whether :meth:`next_data` would return without waiting."""
+        return bool(self._events) or self.over
+
+    def read_arrived(self) -> None:
+        """Take in what has already arrived, without waiting."""
+        try:
+            data = self._connection.stream.receive_nowait()
+        except OSError:
+            data = None
+            self.abandon()
+        if data is not None and not self.over:
+            self._connection.received += len(data)
+            for event in self._connection.wire.receive(data):
+                self.take(event)
+
+
+async def _close_iterator(iterator: object) -> None:
+    """Close the caller's iterator after sending stopped early, if it can be closed (async generators must be)."""
+    aclose: Callable[[], Awaitable[None]] | None = getattr(iterator, "aclose", None)
+    if aclose is not None:
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 1.0):
+            await aclose()
