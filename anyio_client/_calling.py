@@ -125,6 +125,7 @@ class CallDriver:
                 event = await self._read()
             elif kind is Deliver:
                 assert self._response is not None
+                self._response.attempts = self._call.attempts
                 return self._response
             elif kind is Wait:
                 event = await self._wait(command)  # type: ignore[arg-type]

@@ -407,6 +407,12 @@ class AsyncAPIClient(Verbs):
             headers, mode = take_raw_mode(options.headers)
             if mode is not RawMode.PARSED:
                 options = attrs.evolve(options, headers=headers, raw_mode=mode)
+        if stream_cls is not None and not stream:
+            raise TypeError("stream_cls= needs stream=True (or client.stream(...))")
+        if not stream and isinstance(cast_to, type) and issubclass(cast_to, AsyncStream):
+            raise TypeError(
+                f"cast_to={cast_to.__name__} is a stream class: pass stream=True, stream_cls={cast_to.__name__}"
+            )
         stream_class = (get_origin(stream_cls) or stream_cls) if stream_cls is not None else AsyncStream
         delivers = Delivery.BODY
         open_stream: Callable[[Response, RequestOptions], Awaitable[None]] | None = None

@@ -195,7 +195,7 @@ class Codec:
     def _configure(self, converter: cattrs.Converter, *, strict: bool) -> cattrs.Converter:
         for kind, hook in _SCALARS.items():
             if kind not in self._own:
-                converter.register_structure_hook(kind, hook)
+                converter.register_structure_hook(kind, self._scalar_hook(kind, hook, strict))
         factories: list[tuple[Callable[[Any], bool], Callable[[Any], Hook]]] = [
             (lambda tp: tp is Any or tp is object, lambda tp: lambda value, _: value),
             (_is_list, lambda tp: self._list_hook(converter, tp, strict)),
@@ -212,6 +212,16 @@ class Codec:
         for predicate, factory in factories:
             converter.register_structure_hook_factory(predicate, factory)
         return converter
+
+    def _scalar_hook(self, kind: Any, hook: Hook, strict: bool) -> Hook:
+        """cattrs asks the hook of a class for its subclasses too: enums that are also strings or integers."""
+
+        def structure(value: Any, tp: Any) -> Any:
+            if tp is not kind and isinstance(tp, enum.EnumType):
+                return self._enum_hook(tp, strict)(value, tp)
+            return hook(value, tp)
+
+        return structure
 
     @staticmethod
     def _inner(hook: Hook, value: Any, tp: Any, path: str, strict: bool, problems: list[str]) -> Any:
@@ -371,7 +381,10 @@ class Codec:
 
     def to_plain(self, value: object) -> Any:
         """*value* in the types of JSON; iterators expanded, sentinels left out. The caller's objects are not changed."""
-        return self._plain(value, "$", ())
+        try:
+            return self._plain(value, "$", ())
+        except RecursionError:
+            raise ValueError("the value is nested too deeply for JSON") from None
 
     def _plain(self, value: Any, path: str, above: tuple[int, ...]) -> Any:
         if value is None or type(value) in (str, int, bool):
@@ -382,8 +395,6 @@ class Codec:
             return self._plain(value.value, path, above)
         if id(value) in above:
             raise ValueError(f"{path} refers back to an object that contains it: JSON has no cycles")
-        if len(above) > 500:
-            raise ValueError(f"{path[:80]}... is nested too deeply for JSON")
         inside = (*above, id(value))
         if isinstance(value, Mapping):
             plain: dict[str, Any] = {}
@@ -465,7 +476,7 @@ def _record_items(value: Any) -> list[tuple[str, Any]]:
 
 def _record_fields(converter: cattrs.Converter, cls: Any, tp: Any) -> list[_Field]:
     try:
-        hints = typing.get_type_hints(cls)
+        hints = typing.get_type_hints(cls, include_extras=typing.is_typeddict(cls))
     except NameError as exc:
         raise cattrs.StructureHandlerNotFoundError(f"an annotation of {cls.__name__}: {exc}", cls) from exc
     arguments = _type_arguments(tp)
@@ -482,7 +493,12 @@ def _record_fields(converter: cattrs.Converter, cls: Any, tp: Any) -> list[_Fiel
     elif typing.is_typeddict(cls):
         # The class of a TypedDict is a plain dict: it has no bases to look through.
         own: Mapping[Any, Any] = arguments.get(cls, {})
-        found.extend((key, key, _substituted(hint, own), key in cls.__required_keys__) for key, hint in hints.items())
+        for key, hint in hints.items():
+            # __required_keys__ does not see through annotations that are strings.
+            said = get_origin(hint)
+            required = said is not typing.NotRequired and (said is typing.Required or key in cls.__required_keys__)
+            bare = get_args(hint)[0] if said in (typing.Required, typing.NotRequired) else hint
+            found.append((key, key, _substituted(bare, own), required))
     else:
         for f in dataclasses.fields(cls):
             required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING

@@ -100,7 +100,7 @@ class AsyncPage(Generic[T]):
 class CursorPage(AsyncPage[T]):
     """``{"data": [...], "next_cursor": "..."}``; the cursor goes into the parameter ``cursor_param``."""
 
-    data: list[T] = attrs.field(factory=list[T])
+    data: list[T]
     next_cursor: str | None = None
 
     cursor_param: ClassVar[str] = "cursor"

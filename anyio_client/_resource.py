@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
 import anyio
 
 from ._model.given import NotGiven, Omit, not_given
-from ._model.options import RawMode
+from ._model.options import OPTION_NAMES, RawMode
 from ._model.timeouts import Timeout
 
 if TYPE_CHECKING:
@@ -55,10 +55,14 @@ def make_request_options(
     idempotency_key: str | NotGiven | None = not_given,
     timeout: float | Timeout | NotGiven | None = not_given,
     post_parser: Callable[[Any], Any] | NotGiven = not_given,
-    **only_in_one_sdk: object,
+    **more: Any,
 ) -> dict[str, Any]:
-    """The options of one request, from the keywords that resource methods take. Unknown keywords are ignored."""
-    options: dict[str, Any] = {}
+    """The options of one request, from the keywords that resource methods take.
+
+    Other options (``deadline=``, ``max_retries=``...) may be given under their own names. What is no option at all is
+    ignored, because generated code passes keywords that only one SDK has (``security``, ``span_name``).
+    """
+    options: dict[str, Any] = {name: value for name, value in more.items() if name in OPTION_NAMES}
     if extra_headers is not None:
         options["headers"] = extra_headers
     if query is not None or extra_query is not None:

@@ -148,14 +148,18 @@ class AsyncStream(Generic[T]):
                 if failure is not None:
                     raise failure.make()
                 return self._item(event)
-        except Exception:  # a wait that was cancelled loses nothing: it may be taken up again
-            await self.close()
+        except Exception as exc:  # a wait that was cancelled loses nothing: it may be taken up again
+            await self._give_up()
+            if isinstance(exc, APIError):
+                exc.attempts = exc.attempts or self.response.attempts
             raise
         await self.close()
         if event is None and self._says_its_end:
             message = "The stream ended before the event that ends it."
             request = self.response.request
-            raise StreamTruncatedError(message, request=request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
+            error = StreamTruncatedError(message, request=request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
+            error.attempts = self.response.attempts
+            raise error
         raise StopAsyncIteration
 
     async def _next_event(self) -> ServerSentEvent | None:
@@ -167,7 +171,7 @@ class AsyncStream(Generic[T]):
             return await self._read_event()
         with anyio.move_on_after(limit):
             return await self._read_event()
-        await self.close()
+        await self._give_up()
         message = f"The stream gave no item for {limit:g} s (event_timeout)."
         raise ReadTimeoutError(message, request=self.response.request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
 
@@ -176,7 +180,6 @@ class AsyncStream(Generic[T]):
             self._body = self.response.iter_bytes()
         while not self._events:
             if self._too_large is not None:
-                await self.close()
                 raise APIResponseValidationError(f"{self._too_large}.", response=self.response) from self._too_large
             try:
                 chunk = await anext(self._body)
@@ -221,6 +224,12 @@ class AsyncStream(Generic[T]):
         except DoesNotFit as exc:
             raise DecodeError.of([f"${p}" for p in exc.problems], self.response, value) from exc
         return item
+
+    async def _give_up(self) -> None:
+        """Close after an error: nothing is waited for."""
+        self._over = True
+        self._events.clear()
+        await self.response.dispose()
 
     async def close(self) -> None:
         """Give up the rest of the stream; its connection is free again. May be called twice."""

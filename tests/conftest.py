@@ -42,3 +42,10 @@ def pytest_collection_finish() -> None:
     """What collecting made is kept for good: the collections above need not look at it."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names without addresses: every worker must collect the same ones."""
+    if callable(val) and hasattr(val, "__name__"):
+        return None
+    return argname if " at 0x" in repr(val) else None

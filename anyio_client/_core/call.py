@@ -373,6 +373,7 @@ class Call:
         error = DeadlineExceededError(
             self._where_the_time_went(event), request=self.request, phase=event.phase, outcome=event.outcome
         )
+        error.timings, error.body_size = event.timings, event.body_size
         if self.state is not CallState.WAITING:
             record = attrs.evolve(
                 self._record(event.now),

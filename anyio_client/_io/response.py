@@ -10,7 +10,15 @@ from typing import Protocol
 import anyio
 import anyio.lowlevel
 
-from .._model.errors import APIConnectionError, ContentDecodingError, DeadlineExceededError, Outcome, Phase
+from .._model.errors import (
+    APIConnectionError,
+    APITimeoutError,
+    Attempt,
+    ContentDecodingError,
+    DeadlineExceededError,
+    Outcome,
+    Phase,
+)
 from .._model.head import ResponseHead
 from .._model.headers import Headers, HeadersInput
 from .._model.request import Request, check_piece
@@ -62,8 +70,12 @@ class BodyStream:
             await anyio.lowlevel.checkpoint()
             data = await self._next()
         else:
-            with self._clock:
-                data = await self._next()
+            try:
+                with self._clock:
+                    data = await self._next()
+            except APITimeoutError:
+                self._finish()
+                raise
         if data is None:
             raise StopAsyncIteration
         return data
@@ -76,8 +88,12 @@ class BodyStream:
         if self._exchange.over:  # it came with the head
             await self._collect(pieces)
         else:
-            with self._clock:
-                await self._collect(pieces)
+            try:
+                with self._clock:
+                    await self._collect(pieces)
+            except APITimeoutError:
+                self._finish()
+                raise
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _collect(self, pieces: list[bytes]) -> None:
@@ -270,6 +286,7 @@ class Response:
         )
         self.request = request
         self.timings: Timings | None = None
+        self.attempts: tuple[Attempt, ...] = ()  # of the call that it belongs to
         self.max_decompression_ratio: float | None = MAX_RATIO
         self.is_closed: bool = False
         self._raw: RawBody | None = None
@@ -299,6 +316,7 @@ class Response:
         self.head = head
         self.request = request
         self.timings = timings
+        self.attempts = ()
         self.max_decompression_ratio = MAX_RATIO
         self.is_closed = False
         self._raw = raw

@@ -15,7 +15,7 @@ from .request import Content
 from .timeouts import Timeout, check_seconds
 from .url import URL
 
-__all__ = ["RawMode", "RequestOptions", "check_retries"]
+__all__ = ["OPTION_NAMES", "RawMode", "RequestOptions", "check_retries"]
 
 
 def check_retries(value: object) -> int:
@@ -105,9 +105,9 @@ class RequestOptions:
             return options
         if not isinstance(options, Mapping):
             raise TypeError(f"options must be RequestOptions or a mapping, not {type(options).__name__}")
-        if unknown := [name for name in options if name not in _NAMES]:
-            raise TypeError(f"unknown option {unknown[0]!r}; the options are: {', '.join(sorted(_NAMES))}")
+        if unknown := [name for name in options if name not in OPTION_NAMES]:
+            raise TypeError(f"unknown option {unknown[0]!r}; the options are: {', '.join(sorted(OPTION_NAMES))}")
         return cls(**options)
 
 
-_NAMES = frozenset(a.name for a in attrs.fields(RequestOptions)) - {"raw_mode"}
+OPTION_NAMES = frozenset(a.name for a in attrs.fields(RequestOptions)) - {"raw_mode"}

@@ -281,6 +281,11 @@ def test_a_body_lost_after_a_good_head_is_an_attempt_that_failed() -> None:
     assert kinds(commands) == ["Send", "Read", "Fail"]
 
 
+def test_a_request_that_surely_was_not_processed_is_repeated_even_while_its_answer_is_read() -> None:
+    commands = run(make(), [Begin(0, request("POST")), HeadReceived(0, 0, head()), lost(Outcome.REFUSED)])
+    assert kinds(commands) == ["Send", "Read", "Wait"]
+
+
 def test_a_new_attempt_forgets_the_last_answer() -> None:
     call = make()
     run(call, [Begin(0, request()), HeadReceived(0, 0, head(500)), Woke(1, request())])

@@ -21,7 +21,6 @@ from typing import (
     Optional,
     TypedDict,
     TypeVar,
-    Union,
 )
 
 import attrs
@@ -470,7 +469,7 @@ class Second:
 def test_a_literal_field_tells_the_members_of_a_union_apart() -> None:
     for strict in (False, True):
         assert CODEC.decode({"kind": "cat", "lives": 9}, Cat | Dog, strict=strict) == Cat(9)
-        assert CODEC.decode({"kind": "puppy", "name": "x"}, Union[Cat, Dog, None], strict=strict) == Dog("x", "puppy")
+        assert CODEC.decode({"kind": "puppy", "name": "x"}, Cat | Dog | None, strict=strict) == Dog("x", "puppy")
         assert CODEC.decode({"n": 1, "colour": "blue"}, Red | Blue, strict=strict) == Blue(1)
         assert CODEC.decode({"type": 2}, First | Second, strict=strict) == Second(2)
         assert CODEC.decode(None, Cat | Dog | None, strict=strict) is None

@@ -210,8 +210,9 @@ def test_interim_responses_come_before_the_final_one() -> None:
         b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
         OK + b"HTTP/1.1 200 OK\r\n",
+        OK + b"x",
     ],
-    ids=["close", "1.0", "both framings", "more bytes"],
+    ids=["close", "1.0", "both framings", "more bytes", "one more byte"],
 )
 def test_a_connection_that_carries_nothing_more(response: bytes) -> None:
     wire = opened()
