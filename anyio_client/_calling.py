@@ -182,6 +182,8 @@ class CallDriver:
         transport = client._transport
         try:
             await self._within(client._prepare_request, request)
+            if isinstance(self._body, StreamedBody) and isinstance(request.body, bytes):
+                self._body = request.body  # the hook has read it, to sign it: the next attempt sends what was read
             build.frame(request)
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("send %s %s", request.method, request.url.redacted)
@@ -323,7 +325,10 @@ class CallDriver:
         url, foreign = build.build_url(
             client.base_url, options.url, default_query=client.default_query, params=params, qs=client.qs
         )
-        headers, omitted = build.build_headers(client.default_headers, options.headers, foreign=foreign)
+        credentials = client.auth_headers if foreign else ()
+        headers, omitted = build.build_headers(
+            client.default_headers, options.headers, foreign=foreign, credentials=credentials
+        )
         own: Mapping[str, Any] = {} if isinstance(options.headers, NotGiven) else options.headers
         if url.userinfo is not None:
             if not any(name.lower() == "authorization" for name in own):

@@ -462,7 +462,7 @@ class AsyncAPIClient(Verbs):
         if not isinstance(result, BaseAPIResponse):
             return with_origin(result)
         result._options = attrs.evolve(result._options, post_parser=with_origin)
-        return result
+        return cast(Any, result)
 
     def _wrap(
         self,

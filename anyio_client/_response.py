@@ -6,7 +6,7 @@ import codecs
 import datetime
 import os
 import pathlib
-import tempfile
+import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_origin
 
@@ -231,20 +231,18 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         target = anyio.Path(path)
         length = self.headers.get("content-length")
         total = int(length) if length is not None and "content-encoding" not in self.headers else None
-        handle, name = await anyio.to_thread.run_sync(
-            lambda: tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        )
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
         done = 0
         try:
-            async with await anyio.open_file(handle, "wb") as file:
+            async with await anyio.open_file(temporary, "xb") as file:
                 async for piece in self.iter_bytes():
                     await file.write(piece)
                     done += len(piece)
                     if progress is not None:
                         progress(done, total)
-            await anyio.Path(name).replace(target)
+            await temporary.replace(target)
         except BaseException:
-            _remove(name)
+            _remove(temporary)
             raise
 
     async def __aenter__(self) -> Self:
@@ -254,9 +252,9 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         await self.close()
 
 
-def _remove(name: str) -> None:
+def _remove(path: anyio.Path) -> None:
     """Short, and not to be cancelled."""
-    pathlib.Path(name).unlink()
+    pathlib.Path(path).unlink(missing_ok=True)
 
 
 def _name(cast_to: Any) -> str:

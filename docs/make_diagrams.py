@@ -33,9 +33,8 @@ def commands_of(name: str, seen: frozenset[str] = frozenset()) -> set[str]:
         if isinstance(node, ast.Call):
             if isinstance(node.func, ast.Name) and node.func.id in COMMANDS:
                 found.add(node.func.id)
-            elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
-                if node.func.value.id == "self":
-                    found |= commands_of(node.func.attr, seen | {name})
+            elif isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "self":
+                found |= commands_of(node.func.attr, seen | {name})
     return found
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from anyio_client import AsyncAPIClient, AsyncAPIResponse, Limits, HTTPTransport
+from anyio_client import AsyncAPIClient, AsyncAPIResponse, HTTPTransport, Limits
 
 pytestmark = [
     pytest.mark.anyio,

@@ -7,7 +7,7 @@ the client's origin does not go to another one.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
 from .._model.given import NotGiven, Omit
@@ -89,16 +89,26 @@ def _over_raw(low: str, high: str) -> str:
 
 
 def build_headers(
-    below: Mapping[str, str | Omit], own: Mapping[str, str | Omit] | NotGiven, *, foreign: bool
+    below: Mapping[str, str | Omit],
+    own: Mapping[str, str | Omit] | NotGiven,
+    *,
+    foreign: bool,
+    credentials: Iterable[str] = (),
 ) -> tuple[Headers, frozenset[str]]:
     """The fields of a request, and the lower-case names that were omitted.
 
-    *below*: everything below the request; *own*: the request's. *foreign*: the request leads to another origin.
+    *below*: everything below the request; *own*: the request's. *foreign*: the request leads to another origin,
+    where nothing named in *credentials* goes either, whatever its name looks like.
     """
     headers = Headers()
     if foreign:
         # What was omitted stays so: it tells the other origin nothing.
-        below = {n: value for n, value in below.items() if isinstance(value, Omit) or passes_to_other_origin(n)}
+        secret = {name.lower() for name in credentials}
+        below = {
+            name: value
+            for name, value in below.items()
+            if isinstance(value, Omit) or (passes_to_other_origin(name) and name.lower() not in secret)
+        }
     omitted = headers.apply(below)
     if not isinstance(own, NotGiven):
         added = headers.apply(own)

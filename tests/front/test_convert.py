@@ -7,6 +7,7 @@ import datetime
 import decimal
 import enum
 import pathlib
+import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -636,7 +637,7 @@ class Text(str):
         (Cat(9), b'{"lives":9,"kind":"cat"}'),
         (Box(Point(1)), b'{"item":{"x":1,"y":0.0},"more":[],"by_name":null}'),
     ],
-    ids=repr,
+    ids=lambda value: re.sub(r" at 0x\w+", "", repr(value)),
 )
 def test_what_is_encoded_to_what(value: object, expected: bytes) -> None:
     assert CODEC.encode(value) == expected

@@ -527,3 +527,38 @@ async def test_an_error_of_ours_from_process_response_knows_the_attempts() -> No
         await client.get("/", cast_to=None)
     assert caught.value is error
     assert [attempt.status_code for attempt in error.attempts] == [500, 200]
+
+
+async def test_a_one_shot_body_that_a_hook_has_read_is_sent_again_as_it_was_read() -> None:
+    class Signing(AsyncAPIClient):
+        async def _prepare_request(self, request: Request) -> None:
+            request.headers["X-Size"] = str(len(await request.read()))
+
+    bodies: list[bytes] = []
+
+    def handler(request: Request) -> Response:
+        bodies.append(request.content)
+        return Response(500 if len(bodies) < 3 else 200, headers={"retry-after-ms": "1"}, json=1)
+
+    async with Signing(base_url="http://h", http_client=MockTransport(handler)) as client:
+        assert await client.put("/", cast_to=int, content=(piece for piece in (b"a", b"b"))) == 1
+    assert bodies == [b"ab"] * 3
+
+
+async def test_a_credential_never_goes_to_another_origin_whatever_its_name() -> None:
+    class Odd(AsyncAPIClient):
+        @property
+        def auth_headers(self) -> dict[str, str]:
+            return {"Content-Token": "secret"}
+
+    seen: list[Request] = []
+
+    def handler(request: Request) -> Response:
+        seen.append(request)
+        return Response(json=1)
+
+    async with Odd(base_url="http://h", http_client=MockTransport(handler)) as client:
+        await client.get("/", cast_to=int)
+        await client.get("http://other/", cast_to=int)
+    assert seen[0].headers["content-token"] == "secret"
+    assert "content-token" not in seen[1].headers
