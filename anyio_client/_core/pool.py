@@ -333,8 +333,8 @@ class Pool:
                 del self._waiting[ticket]
                 self._out.append(Refuse(ticket, event.error))
             origin.unlucky = None
+        self._serve_line()  # those that wait for room come first
         self._serve(wanted.origin)
-        self._serve_line()
 
     def _freed(self, event: Freed) -> None:
         connection = self._connections.get(event.connection)
@@ -363,7 +363,6 @@ class Pool:
         if connection is None:
             return
         self._close(number)
-        self._serve(connection.origin)
         self._serve_line()
 
     def _gave_up(self, ticket: int) -> None:
@@ -371,8 +370,8 @@ class Pool:
         if number is not None:
             name = self._opening.pop(number).origin
             self._origins[name].opening -= 1
+            self._serve_line()  # those that wait for room come first
             self._serve(name)
-            self._serve_line()
             return
         if ticket in self._waiting:
             name = self._waiting.pop(ticket)

@@ -193,6 +193,21 @@ def test_who_gave_up_does_not_count_as_waiting_for_room() -> None:
     assert [step(pool, Freed(1, 0)) for n in range(2, 100)] == [[Use(n, 1)] for n in range(2, 100)]
 
 
+@pytest.mark.parametrize("event", ["broke", "open failed", "gave up"])
+def test_no_origin_starves_while_the_connections_of_another_end(event: str) -> None:
+    """A server that closes after each answer must not keep its room for its own waiters for ever."""
+    pool = make(connections=1)
+    step(pool, Wanted(1, A, 0))
+    if event == "broke":
+        step(pool, Opened(1, 1, 0))
+    step(pool, Wanted(2, B, 0))
+    for n in (3, 4, 5):
+        step(pool, Wanted(n, A, 0))
+    ends = {"broke": Broke(1), "open failed": OpenFailed(1, OSError("no")), "gave up": GaveUp(1)}
+    opened = [command for command in step(pool, ends[event]) if isinstance(command, Open)]
+    assert opened == [Open(2, 2, B)]
+
+
 def test_a_failed_open_refuses_its_ticket_and_serves_the_next() -> None:
     pool = make(connections=1)
     error = OSError("no")
