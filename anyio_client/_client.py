@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import platform
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
@@ -538,8 +539,13 @@ def find_message(body: object) -> str | None:
     candidates: tuple[Any, ...] = (inner, fields.get("message"), fields.get("detail"), fields.get("title"))
     for found in candidates:
         if isinstance(found, str) and found.strip():
-            return found
+            # One line of a log, whatever the server writes.
+            return " ".join(_UNPRINTABLE.sub(" ", found[:MAX_MESSAGE]).split())
     return None
+
+
+MAX_MESSAGE = 1000  # characters; the whole text stands in the error's body
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def _credentials(auth: object) -> dict[str, str]:

@@ -163,8 +163,7 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
             return raw.text
         if cast_to is bool and body.strip().lower() in (b"true", b"false"):
             return body.strip().lower() == b"true"
-        media_type = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if not body:
+        if not body or raw.status_code in (204, 205):
             try:
                 return self._client._codec.decode(None, cast_to, strict=True)
             except DoesNotFit:
@@ -173,14 +172,17 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         try:
             value = raw.json()
         except ValueError as exc:
-            kind = "invalid JSON" if "json" in media_type else f"{media_type or 'an answer of no known type'}, no JSON"
-            raise APIResponseValidationError(
-                f"The server sent {kind}: {_where(exc)}.", response=raw, body=raw.text
-            ) from exc
+            raise self._no_json(exc) from exc
         try:
             return self._client._codec.decode(value, cast_to, strict=self._client._is_strict(self._options))
         except DoesNotFit as exc:
             raise DecodeError.of([f"${problem}" for problem in exc.problems], raw, value) from exc
+
+    def _no_json(self, exc: ValueError) -> APIResponseValidationError:
+        raw = self.http_response
+        media_type = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = "invalid JSON" if "json" in media_type else f"{media_type or 'an answer of no known type'}, no JSON"
+        return APIResponseValidationError(f"The server sent {kind}: {exc}.", response=raw, body=raw.text)
 
     async def read(self) -> bytes:
         """The decoded body, read to its end and kept."""
@@ -192,9 +194,12 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         return self.http_response.text
 
     async def json(self) -> object:
-        """The body as JSON. ValueError where it is none."""
+        """The body as JSON. APIResponseValidationError where it is none."""
         await self.http_response.read()
-        return self.http_response.json()
+        try:
+            return self.http_response.json()
+        except ValueError as exc:
+            raise self._no_json(exc) from exc
 
     async def close(self) -> None:
         """Give up the body, if it is not read; the connection is free again. May be called twice."""
@@ -261,11 +266,6 @@ def _name(cast_to: Any) -> str:
     return getattr(cast_to, "__name__", None) or str(cast_to)
 
 
-def _where(exc: ValueError) -> str:
-    """What is wrong, without quoting the body."""
-    return getattr(exc, "msg", None) or type(exc).__name__
-
-
 class TextIterator:
     """The body as text, piece by piece; a character is never cut."""
 
@@ -282,13 +282,20 @@ class TextIterator:
     async def __anext__(self) -> str:
         while not self._ended:
             try:
-                text = self._decoder.decode(await anext(self._pieces))
+                text = self._decode(await anext(self._pieces))
             except StopAsyncIteration:
                 self._ended = True
-                text = self._decoder.decode(b"", True)
+                text = self._decode(b"", True)
             if text:
                 return text
         raise StopAsyncIteration
+
+    def _decode(self, data: bytes, final: bool = False) -> str:
+        try:
+            return self._decoder.decode(data, final)
+        except UnicodeError:  # a wrong label: UTF-16 without its mark cannot be read with replacements
+            self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            return self._decoder.decode(data, final)
 
     async def aclose(self) -> None:
         self._ended = True

@@ -82,15 +82,19 @@ class Clock:
             raise self.timeout_error() from None
 
     def allow(self, phase: Phase, limit: float | None) -> None:
-        """From now on this phase, for at most *limit* seconds (and never past the deadline)."""
+        """From now on this phase, for at most *limit* seconds; DeadlineExceededError where the deadline has passed."""
         self.phase = phase
         self._limited_by = limit
+        now = anyio.current_time()
+        if now >= self.deadline:
+            # A peer that always has something ready can keep a cancellation from being delivered: look for ourselves.
+            raise self.timeout_error()
         scope = self._scope
         if scope is not None:
             if limit is None:
                 scope.deadline = self.deadline
             else:
-                until = anyio.current_time() + limit
+                until = now + limit
                 scope.deadline = until if until < self.deadline else self.deadline
 
     def timeout_error(self) -> APITimeoutError:

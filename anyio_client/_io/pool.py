@@ -9,7 +9,7 @@ from typing import TypeAlias
 import anyio
 
 from .._core import pool as machine
-from .._model.errors import APIConnectionError, Outcome, Phase
+from .._model.errors import APIConnectionError, ConnectionLostError, Outcome, Phase
 from .._model.timeouts import Limits
 from .._model.url import URL
 from .._wire.h1 import H1Wire
@@ -70,9 +70,14 @@ class ConnectionPool:
         first = False
         while True:
             connection = await self._acquire_once(url, clock, first)
-            if not connection.used or connection.is_alive():
+            if connection.is_alive():
                 return connection
             self._step(machine.Broke(connection.number))
+            if not connection.used:
+                message = (
+                    "The server closed the new connection, or spoke on it, before it was asked (RFC 9112 section 9.2)."
+                )
+                raise clock.error(ConnectionLostError, message)
             first = True
 
     async def _acquire_once(self, url: URL, clock: Clock, first: bool) -> Connection:

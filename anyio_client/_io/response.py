@@ -158,14 +158,13 @@ class BodyStream:
 class BodyIterator:
     """The decoded body, piece by piece: as it arrives, or in pieces of exactly ``chunk_size`` bytes, the last shorter."""
 
-    __slots__ = ("_chunk_size", "_decoder", "_ended", "_kept", "_raw", "_response")
+    __slots__ = ("_chunk_size", "_coded", "_decoder", "_ended", "_kept", "_raw", "_response")
 
-    def __init__(
-        self, response: Response, raw: RawBody, decoder: ContentDecoder | None, chunk_size: int | None
-    ) -> None:
+    def __init__(self, response: Response, raw: RawBody, coded: bool, chunk_size: int | None) -> None:
         self._response = response
         self._raw = raw
-        self._decoder = decoder
+        self._coded = coded
+        self._decoder: ContentDecoder | None = None  # made for the first byte: an empty body needs none
         self._chunk_size = chunk_size
         self._kept = bytearray()
         self._ended = False
@@ -190,18 +189,22 @@ class BodyIterator:
 
     async def _decoded(self) -> bytes:
         """The next decoded bytes, ``b""`` at the end."""
-        decoder = self._decoder
         while True:
             try:
                 raw = await anext(self._raw)
             except StopAsyncIteration:
                 self._ended = True
                 self._response.is_closed = True
-                if decoder is not None:
-                    self._response.decode(decoder, None)
+                if self._decoder is not None:
+                    self._response.decode(self._decoder, None)
                 return b""
             try:
-                piece = check_piece(raw) if decoder is None else self._response.decode(decoder, bytes(check_piece(raw)))
+                piece = check_piece(raw)
+                if self._coded and len(piece):
+                    self._decoder = self._response.make_decoder()
+                    self._coded = False
+                if self._decoder is not None:
+                    piece = self._response.decode(self._decoder, bytes(piece))
             except BaseException:
                 self._ended = True
                 await self._response.dispose()
@@ -356,7 +359,7 @@ class Response:
         if self._content is None:
             if self._raw_content is None:
                 raise RuntimeError("the response's body has not been read: use `await response.read()`")
-            decoder = self._make_decoder()
+            decoder = self.make_decoder() if self._raw_content else None
             if decoder is None:
                 self._content = self._raw_content
             else:
@@ -377,7 +380,10 @@ class Response:
         if self._content is None and self._raw_content is None:
             raw = self._take_raw()
             try:
-                if isinstance(raw, BodyStream):
+                if "content-encoding" in self.headers:
+                    # Undone as it arrives, so that the guard against bombs and the deadline see every piece.
+                    self._content = b"".join([piece async for piece in BodyIterator(self, raw, True, None)])
+                elif isinstance(raw, BodyStream):
                     self._raw_content = await raw.read()
                 else:
                     self._raw_content = b"".join([bytes(check_piece(piece)) async for piece in raw])
@@ -392,8 +398,8 @@ class Response:
         if chunk_size is not None and (isinstance(chunk_size, bool) or chunk_size < 1):
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size!r}")
         if self._content is not None or self._raw_content is not None:
-            return BodyIterator(self, _ReadBody(self.content), None, chunk_size)
-        return BodyIterator(self, self._take_raw(), self._make_decoder(), chunk_size)
+            return BodyIterator(self, _ReadBody(self.content), False, chunk_size)
+        return BodyIterator(self, self._take_raw(), "content-encoding" in self.headers, chunk_size)
 
     def iter_raw(self) -> RawBody:
         """The body as it came, content codings not undone; it can be asked for once."""
@@ -458,7 +464,8 @@ class Response:
 
     # -- content codings
 
-    def _make_decoder(self) -> ContentDecoder | None:
+    def make_decoder(self) -> ContentDecoder | None:
+        """What undoes the content codings, None where there are none. ContentDecodingError for an unknown one."""
         try:
             return make_decoder(self.headers.get("content-encoding"), self.max_decompression_ratio)
         except DecodingFailed as exc:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import anyio
+import anyio.lowlevel
 
 __all__ = ["READ_SIZE", "SocketStream", "Stream", "StreamClosed"]
 
@@ -78,6 +79,8 @@ class SocketStream:
             return None
 
     async def receive(self) -> bytes:
+        # A peer that always has something ready can keep a cancellation from being delivered by the wait (uvloop).
+        await anyio.lowlevel.checkpoint_if_cancelled()
         while True:
             await self._wait(anyio.wait_readable)
             data = self.receive_nowait()
@@ -103,6 +106,7 @@ class SocketStream:
         return len(self._kept)
 
     async def flush(self) -> None:
+        await anyio.lowlevel.checkpoint_if_cancelled()
         while True:
             await self._wait(anyio.wait_writable)
             try:

@@ -13,6 +13,10 @@ ACCEPT_ENCODING: Final = "gzip, deflate"
 # The output may be this many times the input, beyond a first part that is always allowed. zlib's best is about 1030:1,
 # and real JSON stays below 100:1.
 FREE_OUTPUT: Final = 16 * 2**20
+# Input is taken in slices: zlib copies what it has not used after each member of a gzip file, and the guard against
+# bombs counts what was taken so far.
+_SLICE: Final = 2**14
+_MAX_CODINGS: Final = 10  # of one body; two are rare
 _STEP: Final = 2**18  # output is made in pieces of at most this size
 
 
@@ -66,14 +70,18 @@ class ContentDecoder:
 
     def feed(self, data: bytes) -> bytes:
         """The decoded bytes. :class:`DecodingFailed` for malformed data, and for a bomb."""
-        self._taken += len(data)
-        pieces = [data]
-        try:
-            for layer in self._layers:
-                pieces = [made for piece in pieces for made in self._guarded(layer, piece)]
-        except zlib.error as exc:
-            raise DecodingFailed(f"the body is not what its Content-Encoding says: {exc}") from exc
-        return b"".join(pieces)
+        out: list[bytes] = []
+        for place in range(0, len(data), _SLICE):
+            taken = data[place : place + _SLICE]
+            self._taken += len(taken)
+            pieces = [taken]
+            try:
+                for layer in self._layers:
+                    pieces = [made for piece in pieces for made in self._guarded(layer, piece)]
+            except zlib.error as exc:
+                raise DecodingFailed(f"the body is not what its Content-Encoding says: {exc}") from exc
+            out += pieces
+        return b"".join(out)
 
     def _guarded(self, layer: _Inflater, data: bytes) -> Iterator[bytes]:
         for piece in layer.feed(data):
@@ -93,7 +101,10 @@ def make_decoder(content_encoding: str | None, max_ratio: float | None) -> Conte
     if not content_encoding:
         return None
     layers: list[_Inflater] = []
-    for coding in reversed([part.strip().lower() for part in content_encoding.split(",")]):
+    codings = [part.strip().lower() for part in content_encoding.split(",")]
+    if len(codings) > _MAX_CODINGS:
+        raise DecodingFailed(f"the body has more than {_MAX_CODINGS} content codings")
+    for coding in reversed(codings):
         match coding:
             case "" | "identity":
                 pass

@@ -43,10 +43,17 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_float)
 
 
 def loads(data: bytes) -> object:
-    """The value of a JSON text. ValueError where it is none (also for invalid UTF-8 and too deep nesting)."""
-    text = data.decode("utf-8-sig")
+    """The value of a JSON text. ValueError where it is none (also for invalid UTF-8 and too deep nesting).
+
+    The message says what is wrong and where; unlike the standard library's errors it does not hold the text itself.
+    """
     try:
+        text = data.decode("utf-8-sig")
         value: object = _DECODER.decode(text)
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"invalid UTF-8 at byte {exc.start}") from None
+    except json.JSONDecodeError as exc:
+        raise ValueError(f"{exc.msg} at character {exc.pos}") from None
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
     if _SURROGATE_ESCAPE.search(text):

@@ -97,7 +97,7 @@ async def test_json_is_read_whatever_the_media_type(content_type: str | None) ->
         (b"{", "application/x+json", "invalid JSON"),
         (b"<html>secret", "text/html", "text/html, no JSON"),
         (b"<html>secret", None, "no JSON"),
-        (b"\xff", "application/json", "UnicodeDecodeError"),
+        (b"\xff", "application/json", "invalid UTF-8 at byte 0"),
         (b"NaN", "application/json", "invalid JSON"),
         (b"[1e999]", "application/json", "invalid JSON"),
         (b'"\\ud800"', "application/json", "invalid JSON"),
@@ -623,3 +623,40 @@ async def test_a_handler_of_another_kind_is_a_type_error() -> None:
 
     client = AsyncAPIClient(base_url="http://h", http_client=MockTransport(handler))
     assert await client.post("/", cast_to=object, body=[1]) == [1]
+
+
+@pytest.mark.parametrize("status", [200, 204, 205])
+async def test_an_unknown_coding_of_an_empty_body_is_nothing_to_undo(status: int) -> None:
+    response = Response(status, headers={"Content-Encoding": "br", "Content-Type": "application/json"})
+    async with AsyncAPIClient(base_url="http://h", http_client=MockTransport(lambda _: response)) as client:
+        assert await client.get("/", cast_to=object) is None
+
+
+async def test_json_that_is_none_is_an_error_of_ours() -> None:
+    async with AsyncAPIClient(
+        base_url="http://h", http_client=MockTransport(lambda _: Response(content=b"x"))
+    ) as client:
+        async with client.open("GET", "/") as response:
+            with pytest.raises(APIResponseValidationError, match="Expecting value at character 0"):
+                await response.json()
+
+
+async def test_a_wrong_charset_never_raises_anything_foreign() -> None:
+    def handler(request: Request) -> Response:
+        return Response(headers={"Content-Type": "text/plain; charset=utf-16"}, content=b"plain!")
+
+    async with AsyncAPIClient(base_url="http://h", http_client=MockTransport(handler)) as client:
+        async with client.open("GET", "/") as response:
+            assert "".join([text async for text in response.iter_text()]) == "plain!"
+
+
+async def test_a_message_of_the_servers_is_one_line_of_bounded_length() -> None:
+    def handler(request: Request) -> Response:
+        return Response(400, json={"message": "a\r\nb\x1b[31m\x00 c" + "d" * 5000})
+
+    async with AsyncAPIClient(base_url="http://h", http_client=MockTransport(handler)) as client:
+        with pytest.raises(APIStatusError) as caught:
+            await client.get("/", cast_to=object)
+    assert caught.value.message.startswith("Error code: 400 - a b [31m cddd")
+    assert len(caught.value.message) < 1100
+    assert len(str(caught.value.body)) > 5000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from anyio_client import (
     ConnectError,
     ConnectionLostError,
     ConnectTimeoutError,
+    ContentDecodingError,
     ContentTooLargeError,
     DeadlineExceededError,
     HTTPTransport,
@@ -892,3 +894,71 @@ async def test_what_one_call_meets_does_not_harm_another() -> None:
                     group.start_soon(one, "/bad" if n % 2 else "/good")
             assert len(good) == len(bad) == 50
             assert {type(error) for error in bad} == {RemoteProtocolError}
+
+
+# --- what a hostile server tried -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk", [b"1\r\n1\r\n" * 20_000, b"%x\r\n%s\r\n" % (60_000, b"x" * 60_000)])
+async def test_a_server_that_never_pauses_does_not_pass_the_deadline(chunk: bytes) -> None:
+    """On uvloop a cancellation is not delivered to a task whose wait is over each time it is looked at."""
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            peer.send(chunk)
+
+    with serve(script) as peer:
+        async with client_of(peer, max_retries=0) as client:
+            started = time.monotonic()
+            with pytest.raises(DeadlineExceededError):
+                await client.get("/", cast_to=bytes, options={"deadline": 0.4})
+            async with client.open("GET", "/", options={"deadline": 0.4}) as response:
+                with pytest.raises(DeadlineExceededError):
+                    async for _ in response.iter_bytes():
+                        pass
+            assert time.monotonic() - started < 8
+            with anyio.move_on_after(0.3) as scope:
+                await client.get("/", cast_to=bytes)
+            assert scope.cancelled_caught
+
+
+async def test_a_gzip_bomb_is_stopped_while_it_arrives() -> None:
+    packer = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(packer.compress(b"\0" * 2**20) for _ in range(300)) + packer.flush()
+
+    with serve(answer_each(ok(bomb, headers="Content-Encoding: gzip\r\n"))) as peer:
+        async with client_of(peer) as client:
+            with pytest.raises(ContentDecodingError) as caught:
+                await client.get("/", cast_to=bytes)
+            assert len(caught.value.attempts) == 1
+            assert client._transport.pool.open_count == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("closing", [True, False])
+async def test_bytes_that_come_before_the_request_are_not_its_answer(closing: bool) -> None:
+    def script(peer: Peer) -> None:
+        if peer.number == 1:
+            peer.send(ok(b"666"))
+            if closing:
+                return
+            peer.wait_closed()
+        elif peer.read_request():
+            peer.send(ok(b"1"))
+            peer.read_request()
+
+    with serve(script) as peer:
+        async with client_of(peer) as client:
+            pool = client._transport.pool  # type: ignore[attr-defined]
+            connect = pool._connector.connect
+
+            async def slow(*args: Any) -> Any:
+                """Gives the server time to speak first."""
+                stream = await connect(*args)
+                await anyio.sleep(0.1)
+                return stream
+
+            pool._connector.connect = slow
+            assert await client.post("/", cast_to=int) == 1
+            assert peer.connections == 2
