@@ -74,3 +74,9 @@ def test_the_tables_of_the_design_are_those_of_the_code() -> None:
         [sys.executable, "docs/make_diagrams.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_block_of_the_guide_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/guide.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 6
+    run("\n".join(blocks))
