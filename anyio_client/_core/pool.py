@@ -279,6 +279,7 @@ class Pool:
                 self._shutdown()
             case Tick():
                 self._expire(event.now)
+        self._serve_line()  # whatever was closed on the way may have made room
         out, self._out = self._out, []
         return out
 
@@ -315,7 +316,6 @@ class Pool:
             self._waiting[wanted.ticket] = wanted.origin
             self._rest(event.connection, None)
         self._serve(wanted.origin)
-        self._serve_line()
         self._trim()
 
     def _open_failed(self, event: OpenFailed) -> None:
@@ -363,7 +363,6 @@ class Pool:
         if connection is None:
             return
         self._close(number)
-        self._serve_line()
 
     def _gave_up(self, ticket: int) -> None:
         number = self._openers.pop(ticket, None)
@@ -507,7 +506,6 @@ class Pool:
         """After the waiters had their turn: no more idle connections than allowed, and a time to look again."""
         while len(self._idle) > self.limits.max_keepalive_connections:
             self._close(next(iter(self._idle)))
-            self._serve_line()
         self._set_alarm()
 
     def _set_alarm(self) -> None:

@@ -193,6 +193,16 @@ def test_who_gave_up_does_not_count_as_waiting_for_room() -> None:
     assert [step(pool, Freed(1, 0)) for n in range(2, 100)] == [[Use(n, 1)] for n in range(2, 100)]
 
 
+def test_room_made_for_one_origin_serves_another_whose_ticket_it_set_free() -> None:
+    """C takes the place of A's connection without room: so A's ticket may open again, in the place of B's."""
+    pool = make(connections=2)
+    for connection, origin in ((1, A), (2, B)):
+        step(pool, Wanted(connection, origin, 0, shareable=True))
+    step(pool, Opened(1, 0, 0))
+    step(pool, Opened(2, 0, 0))
+    assert step(pool, Wanted(3, C, 0)) == [Close(1), Open(3, 3, C), Close(2), Open(1, 4, A)]
+
+
 @pytest.mark.parametrize("event", ["broke", "open failed", "gave up"])
 def test_no_origin_starves_while_the_connections_of_another_end(event: str) -> None:
     """A server that closes after each answer must not keep its room for its own waiters for ever."""
