@@ -32,6 +32,9 @@ import cattrs
 from ._model.given import NotGiven, Omit
 from ._wire import json as _json
 
+# Interpreters bound recursion differently; this depth is reached by none of them, nor by any API.
+MAX_DEPTH = 400
+
 __all__ = ["Codec", "DoesNotFit"]
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
@@ -395,6 +398,8 @@ class Codec:
             return self._plain(value.value, path, above)
         if id(value) in above:
             raise ValueError(f"{path} refers back to an object that contains it: JSON has no cycles")
+        if len(above) >= MAX_DEPTH:
+            raise ValueError("the value is nested too deeply for JSON")
         inside = (*above, id(value))
         if isinstance(value, Mapping):
             plain: dict[str, Any] = {}
