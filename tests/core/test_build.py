@@ -452,3 +452,11 @@ def test_framing_twice_changes_nothing_and_does_not_touch_the_body() -> None:
     frame(request)
     assert request.headers.multi_items() == fields == [("A", "1"), ("Host", "h"), ("Content-Length", "3")]
     assert not body.used
+
+
+def test_a_credential_does_not_go_to_another_origin_whatever_its_name_looks_like() -> None:
+    below = {"Accept-Token": "secret", "ACCEPT-KEY": "secret", "Accept": "text/plain"}
+    headers, _ = build_headers(below, not_given, foreign=True, credentials=["accept-token", "Accept-Key"])
+    assert headers.multi_items() == [("Accept", "text/plain")]
+    headers, _ = build_headers(below, not_given, foreign=False, credentials=["accept-token", "Accept-Key"])
+    assert len(headers) == 3

@@ -144,3 +144,12 @@ def test_the_first_part_is_always_allowed() -> None:
     assert len(decode("gzip", gzip.compress(b"\0" * (16 * 2**20)), ratio=1.0)) == 16 * 2**20
     with pytest.raises(DecodingFailed):
         decode("gzip", gzip.compress(b"\0" * (17 * 2**20)), ratio=1.0)
+
+
+def test_so_many_codings_and_no_more() -> None:
+    body = b"x"
+    for _ in range(10):
+        body = gzip.compress(body)
+    assert decode(", ".join(["gzip"] * 10), body) == b"x"
+    with pytest.raises(DecodingFailed, match=r"^the body has more than 10 content codings$"):
+        make_decoder(", ".join(["gzip"] * 11), None)

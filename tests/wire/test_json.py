@@ -110,3 +110,17 @@ def test_any_bytes_are_a_value_or_a_value_error(data: bytes) -> None:
     except ValueError:
         return
     assert json.loads(data) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'"a\xff"', "invalid UTF-8 at byte 2"),
+        (b"[1, x]", "Expecting value at character 4"),
+        (b"", "Expecting value at character 0"),
+    ],
+)
+def test_the_message_says_what_and_where_and_does_not_hold_the_text(text: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$") as caught:
+        loads(text)
+    assert type(caught.value) is ValueError
