@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_origin
 import anyio
 
 from ._convert import DoesNotFit
-from ._io.response import BodyIterator, Response, charset_of
+from ._io.response import BodyIterator, Response
 from ._model.errors import APIResponseValidationError, DecodeError, find_request_id
 from ._model.headers import Headers
 from ._model.options import RequestOptions
@@ -21,6 +21,7 @@ from ._model.request import Request
 from ._model.timeouts import Timings
 from ._model.url import URL
 from ._streaming import AsyncStream, item_type_of
+from ._wire.text import charset_of
 
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient

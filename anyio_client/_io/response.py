@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
-import re
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterable
 
 import anyio
-import anyio.lowlevel
 
 from .._model.errors import (
     APIConnectionError,
-    APITimeoutError,
     Attempt,
     ContentDecodingError,
-    DeadlineExceededError,
     Outcome,
     Phase,
 )
@@ -25,134 +19,13 @@ from .._model.request import Request, check_piece
 from .._model.timeouts import Timings
 from .._wire import json as _json
 from .._wire.coding import ContentDecoder, DecodingFailed, make_decoder
-from .clock import Clock
-from .exchange import Exchange
-from .pool import ConnectionPool
+from .._wire.text import decode_text
+from .body import BodyStream, LimitedBody, RawBody, ReadBody, UserBody
 
-__all__ = ["BodyIterator", "BodyStream", "RawBody", "Response", "decode_text"]
+__all__ = ["BodyIterator", "Response"]
 
-DRAIN_SIZE = 64 * 1024  # a rest of a body up to this size ...
-DRAIN_TIME = 0.1  # ... that comes within this time (seconds) is read, so that the connection can be used again
 MAX_RATIO = 200.0  # decoded bytes per byte received, beyond the first 16 MiB; the client can change it
 UNSET = object()
-
-
-class RawBody(Protocol):
-    """A body as it comes from the wire, before any content coding is undone."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-    async def __anext__(self) -> bytes: ...
-    async def aclose(self) -> None: ...
-
-
-class BodyStream:
-    """The body of a response on our own connection; whoever holds it reads it to its end or closes it.
-
-    A wait that is cancelled loses nothing. A dropped stream gives its exchange back at the pool's next event.
-    """
-
-    __slots__ = ("_began", "_clock", "_done", "_exchange", "_pool")
-
-    def __init__(self, exchange: Exchange, clock: Clock, pool: ConnectionPool) -> None:
-        self._exchange = exchange
-        self._clock = clock
-        self._pool = pool
-        self._done = False
-        self._began = anyio.current_time()
-
-    def __aiter__(self) -> BodyStream:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._done:
-            raise StopAsyncIteration
-        if self._exchange.has_events:
-            await anyio.lowlevel.checkpoint()
-            data = await self._next()
-        else:
-            try:
-                with self._clock:
-                    data = await self._next()
-            except APITimeoutError:
-                self._finish()
-                raise
-        if data is None:
-            raise StopAsyncIteration
-        return data
-
-    async def read(self) -> bytes:
-        """All of it, under one cancel scope."""
-        if self._done:
-            return b""
-        pieces: list[bytes] = []
-        if self._exchange.over:  # it came with the head
-            await self._collect(pieces)
-        else:
-            try:
-                with self._clock:
-                    await self._collect(pieces)
-            except APITimeoutError:
-                self._finish()
-                raise
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def _collect(self, pieces: list[bytes]) -> None:
-        while (data := await self._next()) is not None:
-            pieces.append(data)
-
-    async def _next(self) -> bytes | None:
-        self._clock.phase = Phase.BODY
-        try:
-            data = await self._exchange.next_data()
-        except APIConnectionError:
-            self._finish()
-            raise
-        if data is None:
-            self._finish()
-        return data
-
-    def _finish(self) -> None:
-        self._done = True
-        self._exchange.abandon()
-        timings = self._clock.timings
-        if timings.body is None:
-            now = anyio.current_time()
-            timings.body = now - self._began
-            timings.total = now - self._clock.began
-
-    @property
-    def trailers(self) -> Headers | None:
-        return self._exchange.trailers
-
-    def abandon(self) -> None:
-        """Take in what has arrived, and give up the rest. Never waits."""
-        if not self._done:
-            if not self._exchange.over:
-                self._exchange.read_arrived()
-            self._finish()
-
-    async def aclose(self) -> None:
-        """Read a short rest if it comes soon, else give it up. Nothing is waited for when cancelled."""
-        if self._done:
-            return
-        exchange = self._exchange
-        try:
-            if not exchange.over:
-                exchange.read_arrived()
-            if not exchange.over:
-                with anyio.move_on_after(DRAIN_TIME):
-                    size = 0
-                    while size <= DRAIN_SIZE and (data := await exchange.next_data()) is not None:
-                        size += len(data)
-        except APIConnectionError:
-            pass
-        finally:
-            self._finish()
-
-    def __del__(self) -> None:
-        # Any thread may collect, with or without a loop: only leave a note, the pool frees it at its next event.
-        if not self._done and not self._exchange.over:
-            self._pool.collected.append(self._exchange)
 
 
 class BodyIterator:
@@ -218,53 +91,6 @@ class BodyIterator:
         await self._response.aclose()
 
 
-class _UserBody:
-    """An iterable of a user's Response (``MockTransport``) as a raw body."""
-
-    __slots__ = ("_iterator",)
-
-    def __init__(self, source: AsyncIterable[bytes]) -> None:
-        self._iterator = aiter(source)
-
-    def __aiter__(self) -> _UserBody:
-        return self
-
-    async def __anext__(self) -> bytes:
-        return await anext(self._iterator)
-
-    async def aclose(self) -> None:
-        aclose = getattr(self._iterator, "aclose", None)
-        if aclose is not None:
-            await aclose()
-
-
-class _Limited:
-    """The body of a transport that keeps no deadline, under the call's deadline."""
-
-    __slots__ = ("_deadline", "_raw", "_request")
-
-    def __init__(self, raw: RawBody, deadline: float, request: Request | None) -> None:
-        self._raw = raw
-        self._deadline = deadline
-        self._request = request
-
-    def __aiter__(self) -> _Limited:
-        return self
-
-    async def __anext__(self) -> bytes:
-        with anyio.CancelScope(deadline=self._deadline):
-            return await anext(self._raw)
-        message = "The deadline passed while the body was read."
-        raise DeadlineExceededError(message, request=self._request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
-
-    async def aclose(self) -> None:
-        await self._raw.aclose()
-
-    @property
-    def trailers(self) -> Headers | None:
-        return getattr(self._raw, "trailers", None)
-
-
 class Response:
     """One HTTP response: ``status_code, headers, http_version, url, request``, and a body.
 
@@ -308,7 +134,7 @@ class Response:
             self._raw_content = content.encode("utf-8")
             self.headers.setdefault("Content-Type", "text/plain; charset=utf-8")
         elif isinstance(content, AsyncIterable):
-            self._raw = _UserBody(content)
+            self._raw = UserBody(content)
         else:
             raise TypeError(f"content= takes bytes, str or an async iterable of bytes, not {type(content).__name__}")
 
@@ -398,13 +224,13 @@ class Response:
         if chunk_size is not None and (isinstance(chunk_size, bool) or chunk_size < 1):
             raise ValueError(f"chunk_size must be at least 1, got {chunk_size!r}")
         if self._content is not None or self._raw_content is not None:
-            return BodyIterator(self, _ReadBody(self.content), False, chunk_size)
+            return BodyIterator(self, ReadBody(self.content), False, chunk_size)
         return BodyIterator(self, self._take_raw(), "content-encoding" in self.headers, chunk_size)
 
     def iter_raw(self) -> RawBody:
         """The body as it came, content codings not undone; it can be asked for once."""
         if self._raw_content is not None:
-            return _ReadBody(self._raw_content)
+            return ReadBody(self._raw_content)
         return self._take_raw()
 
     async def read_at_most(self, size: int) -> None:
@@ -459,8 +285,8 @@ class Response:
 
     def limit_to(self, deadline: float) -> None:
         """Let reading the body end at *deadline* (absolute), unless it keeps one itself."""
-        if self._raw is not None and not isinstance(self._raw, BodyStream | _Limited):
-            self._raw = _Limited(self._raw, deadline, self.request)
+        if self._raw is not None and not isinstance(self._raw, BodyStream | LimitedBody):
+            self._raw = LimitedBody(self._raw, deadline, self.request)
 
     # -- content codings
 
@@ -495,54 +321,3 @@ class Response:
         state["_raw"] = None
         state.pop("opened_stream", None)
         return state
-
-
-class _ReadBody:
-    """A body that has been read, as a raw body of one piece."""
-
-    __slots__ = ("_content",)
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def __aiter__(self) -> _ReadBody:
-        return self
-
-    async def __anext__(self) -> bytes:
-        await anyio.lowlevel.checkpoint()
-        content, self._content = self._content, b""
-        if not content:
-            raise StopAsyncIteration
-        return content
-
-    async def aclose(self) -> None:
-        self._content = b""
-
-
-# Codecs of Python's own, which no server means ("Python Specific Encodings" in the docs of the module codecs); some
-# refuse the error handler "replace", some warn.
-_PYTHON_CODECS = frozenset(
-    ["idna", "mbcs", "oem", "palmos", "punycode", "raw-unicode-escape", "raw_unicode_escape", "undefined"]
-) | {"unicode-escape", "unicode_escape"}
-_CHARSET = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;\"]+))", re.IGNORECASE)
-
-
-def charset_of(content_type: str | None) -> str:
-    """The codec that a Content-Type names, where it is a text codec that Python knows; else UTF-8."""
-    match = _CHARSET.search(content_type or "")
-    if match:
-        try:
-            info = codecs.lookup(match[1] or match[2] or "")
-            if getattr(info, "_is_text_encoding", True) and info.name not in _PYTHON_CODECS:
-                return info.name
-        except (LookupError, ValueError):
-            pass
-    return "utf-8"
-
-
-def decode_text(data: bytes, content_type: str | None) -> str:
-    """*data* as text, by the charset of the Content-Type; what cannot be decoded becomes U+FFFD. Never fails."""
-    try:
-        return data.decode(charset_of(content_type), "replace")
-    except (UnicodeError, ValueError):
-        return data.decode("utf-8", "replace")

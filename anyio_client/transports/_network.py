@@ -10,11 +10,12 @@ from typing import Self
 import anyio.lowlevel
 
 from .._core.build import frame
+from .._io.body import BodyStream
 from .._io.clock import Clock
 from .._io.connect import Connector
 from .._io.exchange import Exchange
 from .._io.pool import ConnectionPool
-from .._io.response import BodyStream, Response
+from .._io.response import Response
 from .._io.tls import make_context
 from .._model.request import Request
 from .._model.timeouts import DEFAULT_LIMITS, DEFAULT_TIMEOUT, Limits, Timeout

@@ -1,0 +1,212 @@
+"""Bodies of responses as they come, before any content coding is undone: off our connections, or from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Protocol
+
+import anyio
+import anyio.lowlevel
+
+from .._model.errors import APIConnectionError, APITimeoutError, DeadlineExceededError, Outcome, Phase
+from .._model.headers import Headers
+from .._model.request import Request
+from .clock import Clock
+from .exchange import Exchange
+from .pool import ConnectionPool
+
+__all__ = ["BodyStream", "LimitedBody", "RawBody", "ReadBody", "UserBody"]
+
+DRAIN_SIZE = 64 * 1024  # a rest of a body up to this size ...
+DRAIN_TIME = 0.1  # ... that comes within this time (seconds) is read, so that the connection can be used again
+
+
+class RawBody(Protocol):
+    """A body as it comes from the wire, before any content coding is undone."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def __anext__(self) -> bytes: ...
+    async def aclose(self) -> None: ...
+
+
+class BodyStream:
+    """The body of a response on our own connection; whoever holds it reads it to its end or closes it.
+
+    A wait that is cancelled loses nothing. A dropped stream gives its exchange back at the pool's next event.
+    """
+
+    __slots__ = ("_began", "_clock", "_done", "_exchange", "_pool")
+
+    def __init__(self, exchange: Exchange, clock: Clock, pool: ConnectionPool) -> None:
+        self._exchange = exchange
+        self._clock = clock
+        self._pool = pool
+        self._done = False
+        self._began = anyio.current_time()
+
+    def __aiter__(self) -> BodyStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._done:
+            raise StopAsyncIteration
+        if self._exchange.has_events:
+            await anyio.lowlevel.checkpoint()
+            data = await self._next()
+        else:
+            try:
+                with self._clock:
+                    data = await self._next()
+            except APITimeoutError:
+                self._finish()
+                raise
+        if data is None:
+            raise StopAsyncIteration
+        return data
+
+    async def read(self) -> bytes:
+        """All of it, under one cancel scope."""
+        if self._done:
+            return b""
+        pieces: list[bytes] = []
+        if self._exchange.over:  # it came with the head
+            await self._collect(pieces)
+        else:
+            try:
+                with self._clock:
+                    await self._collect(pieces)
+            except APITimeoutError:
+                self._finish()
+                raise
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _collect(self, pieces: list[bytes]) -> None:
+        while (data := await self._next()) is not None:
+            pieces.append(data)
+
+    async def _next(self) -> bytes | None:
+        self._clock.phase = Phase.BODY
+        try:
+            data = await self._exchange.next_data()
+        except APIConnectionError:
+            self._finish()
+            raise
+        if data is None:
+            self._finish()
+        return data
+
+    def _finish(self) -> None:
+        self._done = True
+        self._exchange.abandon()
+        timings = self._clock.timings
+        if timings.body is None:
+            now = anyio.current_time()
+            timings.body = now - self._began
+            timings.total = now - self._clock.began
+
+    @property
+    def trailers(self) -> Headers | None:
+        return self._exchange.trailers
+
+    def abandon(self) -> None:
+        """Take in what has arrived, and give up the rest. Never waits."""
+        if not self._done:
+            if not self._exchange.over:
+                self._exchange.read_arrived()
+            self._finish()
+
+    async def aclose(self) -> None:
+        """Read a short rest if it comes soon, else give it up. Nothing is waited for when cancelled."""
+        if self._done:
+            return
+        exchange = self._exchange
+        try:
+            if not exchange.over:
+                exchange.read_arrived()
+            if not exchange.over:
+                with anyio.move_on_after(DRAIN_TIME):
+                    size = 0
+                    while size <= DRAIN_SIZE and (data := await exchange.next_data()) is not None:
+                        size += len(data)
+        except APIConnectionError:
+            pass
+        finally:
+            self._finish()
+
+    def __del__(self) -> None:
+        # Any thread may collect, with or without a loop: only leave a note, the pool frees it at its next event.
+        if not self._done and not self._exchange.over:
+            self._pool.collected.append(self._exchange)
+
+
+class UserBody:
+    """An iterable of a user's Response (``MockTransport``) as a raw body."""
+
+    __slots__ = ("_iterator",)
+
+    def __init__(self, source: AsyncIterable[bytes]) -> None:
+        self._iterator = aiter(source)
+
+    def __aiter__(self) -> UserBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._iterator)
+
+    async def aclose(self) -> None:
+        aclose = getattr(self._iterator, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+
+class LimitedBody:
+    """The body of a transport that keeps no deadline, under the call's deadline."""
+
+    __slots__ = ("_deadline", "_raw", "_request")
+
+    def __init__(self, raw: RawBody, deadline: float, request: Request | None) -> None:
+        self._raw = raw
+        self._deadline = deadline
+        self._request = request
+
+    def __aiter__(self) -> LimitedBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with anyio.CancelScope(deadline=self._deadline):
+            return await anext(self._raw)
+        message = "The deadline passed while the body was read."
+        raise DeadlineExceededError(message, request=self._request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
+
+    async def aclose(self) -> None:
+        await self._raw.aclose()
+
+    @property
+    def trailers(self) -> Headers | None:
+        return getattr(self._raw, "trailers", None)
+
+
+class ReadBody:
+    """A body that has been read, as a raw body of one piece."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> ReadBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        content, self._content = self._content, b""
+        if not content:
+            raise StopAsyncIteration
+        return content
+
+    async def aclose(self) -> None:
+        self._content = b""
+
+
+# Codecs of Python's own, which no server means ("Python Specific Encodings" in the docs of the module codecs); some
+# refuse the error handler "replace", some warn.
