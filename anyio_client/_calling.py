@@ -90,7 +90,7 @@ class CallDriver:
         self._deadline = None if seconds is None else anyio.current_time() + seconds
         self._max_retries = client.max_retries if isinstance(options.max_retries, NotGiven) else options.max_retries
         self._response: Response | None = None
-        self._error: APIConnectionError | None = None
+        self._keeps_deadline: bool = getattr(client._transport, "keeps_deadline", False)
         plan = CallPlan(
             max_retries=self._max_retries,
             policy=client._retry,
@@ -188,7 +188,7 @@ class CallDriver:
             if logger.isEnabledFor(logging.DEBUG):
                 logger.debug("send %s %s", request.method, request.url.redacted)
             try:
-                if getattr(transport, "keeps_deadline", False):
+                if self._keeps_deadline:
                     response = await transport.send(request, timeout=self._timeout, deadline=self._deadline)
                 else:
                     response = await self._within(self._send_foreign, request)
@@ -230,7 +230,7 @@ class CallDriver:
         try:
             if self._open_stream is not None:
                 await self._within(self._open_stream, response, self.options)
-            elif getattr(self.client._transport, "keeps_deadline", False):
+            elif self._keeps_deadline:
                 await response.read()
             else:
                 await self._within(response.read)
