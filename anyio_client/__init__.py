@@ -70,6 +70,7 @@ if TYPE_CHECKING:
         not_given,
         omit,
     )
+    from ._middleware import Middleware
     from ._model.headers import Headers
     from ._model.options import RequestOptions
     from ._model.query import (
@@ -137,6 +138,7 @@ _HOMES = {
     "InternalServerError": "._model.errors",
     "Limits": "._model.timeouts",
     "LocalProtocolError": "._model.errors",
+    "Middleware": "._middleware",
     "MockTransport": ".transports._mock",
     "NotFoundError": "._model.errors",
     "NotGiven": "._model.given",
@@ -210,6 +212,7 @@ __all__ = [
     "InternalServerError",
     "Limits",
     "LocalProtocolError",
+    "Middleware",
     "MockTransport",
     "NotFoundError",
     "NotGiven",

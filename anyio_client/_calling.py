@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import random
 import time
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import anyio
 import attrs
 
+from . import _bodies
+from ._bodies import Payload
 from ._core import build
 from ._core.call import (
     AttemptFailed,
@@ -43,12 +44,15 @@ from ._model.errors import (
     Outcome,
     Phase,
 )
-from ._model.given import NotGiven, Omit
+from ._middleware import RequestChanges, Result, snapshot
+from ._model.given import NotGiven
 from ._model.options import RequestOptions
-from ._model.request import Request, StreamedBody, make_body
+from ._model.request import Request, StreamedBody
 from ._model.timeouts import Timeout
 from ._model.url import URL
+from ._response import AsyncAPIResponse
 from ._streaming import ErrorEvent
+from ._wire import multipart
 
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
@@ -75,66 +79,87 @@ class CallDriver:
         options: RequestOptions,
         *,
         delivers: Delivery,
+        wrap: Callable[[Response, RequestOptions, int], AsyncAPIResponse[Any]],
         open_stream: Callable[[Response, RequestOptions], Awaitable[Any]] | None = None,
     ) -> None:
         self.client = client
         self.options = options  # as the last attempt's hook left them
         self.retries_taken = 0
+        self._wrap = wrap  # for middleware
         self._open_stream = open_stream
         # Iterators inside the body are expanded once, before the first hook, for all attempts and all pages.
-        self.given = expand_body(client, options)
-        self._body = encode_body(client, self.given)
+        self.given = _bodies.expand(client._codec, options)
+        self._payload: Payload | None = None
         self._key = client._idempotency_key(options)
         self._timeout: Timeout = client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
         seconds = client.deadline if isinstance(options.deadline, NotGiven) else options.deadline
-        self._deadline = None if seconds is None else anyio.current_time() + seconds
+        self.deadline = None if seconds is None else anyio.current_time() + seconds
         self._max_retries = client.max_retries if isinstance(options.max_retries, NotGiven) else options.max_retries
         self._response: Response | None = None
+        self._result: Result | None = None  # what a middleware gave in place of a response
+        self._changes: RequestChanges | None = None  # what a middleware around the call did to the request
         self._keeps_deadline: bool = getattr(client._transport, "keeps_deadline", False)
-        plan = CallPlan(
+        self._plan = CallPlan(
             max_retries=self._max_retries,
             policy=client._retry,
-            deadline=self._deadline,
+            deadline=self.deadline,
             delivers=delivers,
             idempotency_header=client.idempotency_header or "Idempotency-Key",
         )
-        self._call = Call(plan, random.random)
+        self._call = Call(self._plan, random.random)
+        self._step = self._recorded_step() or self._call.step
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """What each attempt met, so far."""
         return self._call.attempts
 
-    async def run(self) -> Response:
-        """The delivered response, or our error. Whatever else is raised comes from the user's own code."""
+    async def run(self) -> Response | Result:
+        """The delivered response, or what a middleware gave in its place; or our error.
+
+        Whatever else is raised comes from the user's own code.
+        """
         try:
-            return await self._run()
+            try:
+                request = await self._within(self._prepare, 0)
+            except _Passed:
+                raise self._passed("before the first attempt, while the request was prepared") from None
+            if self.client._call_ring is None:
+                return await self._delivered(await self._run(request))
+            return await self._run_in_ring(request)
         except BaseException:
             if self._response is not None:
                 await self._response.dispose()
             raise
 
-    async def _run(self) -> Response:
-        step = self._recorded_step() or self._call.step
-        command = await self._first(step)
+    async def _run(self, request: Request) -> Deliver | Reject:
+        """From the first request to the end, the machine's word for it; Fail is raised."""
+        command = self._step(Begin(anyio.current_time(), request))
         while True:
             kind = type(command)
             if kind is Send:
-                event = await self._send(command)  # type: ignore[arg-type]
+                event = await self._attempt(command.request)  # type: ignore[union-attr]
             elif kind is Read:
                 event = await self._read()
-            elif kind is Deliver:
-                assert self._response is not None
-                self._response.attempts = self._call.attempts
-                return self._response
+            elif kind is Deliver or kind is Reject:
+                return command  # type: ignore[return-value]
             elif kind is Wait:
                 event = await self._wait(command)  # type: ignore[arg-type]
-            elif kind is Reject:
-                raise await self._status_error(command)  # type: ignore[arg-type]
             else:
                 assert type(command) is Fail
                 raise self._failure(command)
-            command = step(event)
+            command = self._step(event)
+
+    async def _delivered(self, end: Deliver | Reject) -> Response | Result:
+        """What the call gives. The error for an answer that is none."""
+        if type(end) is Reject:
+            raise await self._status_error(end)
+        if self._result is not None:
+            return self._result
+        assert self._response is not None
+        self._response.attempts = self._call.attempts
+        self._response.deadline = self.deadline
+        return self._response
 
     def _recorded_step(self) -> Callable[[CallEvent], CallCommand] | None:
         """The machine's step, with a record of the call, if anybody wants one."""
@@ -153,67 +178,174 @@ class CallDriver:
 
         return step
 
-    async def _first(self, step: Callable[[CallEvent], CallCommand]) -> CallCommand:
+    # -- middleware
+
+    async def _run_in_ring(self, first: Request) -> Response | Result:
+        """The whole call, inside the middleware that stands around calls."""
+        before = snapshot(first)
+        ring = self.client._call_ring
+        assert ring is not None
+        end: Deliver | Reject | None = None
+
+        async def call_next(request: Request) -> Any:
+            nonlocal end
+            if end is not None:  # called again: another run
+                await self._drop_response()
+                self._call = Call(self._plan, random.random)
+                self._step = self._recorded_step() or self._call.step
+                self._result, self.retries_taken = None, 0
+            end = Deliver(())  # from here on a run has begun, whatever becomes of it
+            self._changes = RequestChanges.between(before, request)
+            end = await self._run(request)
+            if self._result is not None:
+                return self._result.value
+            assert self._response is not None
+            return self._wrap(self._response, self.options, self.retries_taken)
+
         try:
-            request = await self._within(self._prepare, 0)
+            given = await self._within(ring, first, call_next)
         except _Passed:
-            raise self._passed_before() from None
-        return step(Begin(anyio.current_time(), request))
+            raise self._passed("while a middleware was at work") from None
+        judged = self._response
+        response = await self._take_given(given, first)
+        if response is None:
+            self._result = Result(given)
+            return self._result
+        if end is not None and response is judged:
+            return await self._delivered(end)
+        self._result = None
+        # A response of the middleware's own: judged like a server's, without retries.
+        judge = Call(attrs.evolve(self._plan, max_retries=0), random.random)
+        judge.step(Begin(anyio.current_time(), response.request or first))
+        command = judge.step(HeadReceived(anyio.current_time(), time.time(), response.head))
+        if type(command) is Read:
+            event = await self._read()
+            command = judge.step(event)
+        if type(command) is Fail:
+            raise self._failure(command)
+        assert type(command) is Deliver or type(command) is Reject
+        return await self._delivered(command)
+
+    async def _in_ring(self, request: Request) -> CallEvent:
+        """One attempt, inside the middleware that stands around attempts."""
+        ring = self.client._attempt_ring
+        assert ring is not None
+        sent = request
+
+        async def call_next(request: Request) -> AsyncAPIResponse[Any]:
+            nonlocal sent
+            while True:
+                await self._drop_response()
+                sent = request
+                try:
+                    response = await self._send(request)
+                except APIConnectionError as exc:
+                    failed = self._failed(exc, request)
+                    if not (isinstance(failed, AttemptFailed) and self._call.resends(failed)):
+                        raise
+                    command = self._step(failed)
+                else:
+                    head = HeadReceived(anyio.current_time(), time.time(), response.head, request=request)
+                    if not self._call.resends(head):
+                        return self._wrap(response, self.options, self.retries_taken)
+                    command = self._step(head)
+                assert type(command) is Send  # that is what resends() says
+                request = command.request
+
+        try:
+            given = await self._within(ring, request, call_next)
+        except APIConnectionError as exc:
+            return self._failed(exc, sent)
+        except _Passed:
+            return Expired(anyio.current_time(), Outcome.UNKNOWN)
+        response = await self._take_given(given, request)
+        if response is None:
+            self._result = Result(given)
+            return ResultReady(anyio.current_time())
+        self._result = None
+        return self._head(response, sent)
+
+    async def _take_given(self, given: object, request: Request) -> Response | None:
+        """What a middleware returned, as the response of this call; None where it is no response."""
+        response = given.http_response if isinstance(given, AsyncAPIResponse) else given
+        if response is not self._response:
+            await self._drop_response()
+        if not isinstance(response, Response):
+            return None
+        if response.request is None:
+            response.request = request
+        self._response = response
+        return response
+
+    async def _drop_response(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            await response.dispose()
 
     # -- time
 
     async def _within(self, function: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Await under the deadline; :class:`_Passed` where it passed."""
-        if self._deadline is None:
+        if self.deadline is None:
             return await function(*args)
-        with anyio.CancelScope(deadline=self._deadline) as scope:
+        with anyio.CancelScope(deadline=self.deadline) as scope:
             return await function(*args)
         assert scope.cancelled_caught
         raise _Passed
 
-    def _passed_before(self) -> DeadlineExceededError:
-        message = "The deadline passed before the first attempt, while the request was prepared."
-        return DeadlineExceededError(message, outcome=Outcome.NOT_SENT)
+    def _passed(self, when: str) -> DeadlineExceededError:
+        outcome = Outcome.UNKNOWN if self._call.attempts or self._call.request else Outcome.NOT_SENT
+        error = DeadlineExceededError(f"The deadline passed {when}.", request=self._call.request, outcome=outcome)
+        error.attempts = self._call.attempts
+        return error
 
     # -- commands
 
-    async def _send(self, command: Send) -> CallEvent:
-        client, request = self.client, command.request
-        transport = client._transport
+    async def _attempt(self, request: Request) -> CallEvent:
+        if self.client._attempt_ring is not None:
+            return await self._in_ring(request)
         try:
-            await self._within(client._prepare_request, request)
-            if isinstance(self._body, StreamedBody) and isinstance(request.body, bytes):
-                self._body = request.body  # the hook has read it, to sign it: the next attempt sends what was read
-            build.frame(request)
-            if logger.isEnabledFor(logging.DEBUG):
-                logger.debug("send %s %s", request.method, request.url.redacted)
-            try:
-                if self._keeps_deadline:
-                    response = await transport.send(request, timeout=self._timeout, deadline=self._deadline)
-                else:
-                    response = await self._within(self._send_foreign, request)
-            except APIConnectionError as exc:
-                return self._failed(exc, request)
+            response = await self._send(request)
+        except APIConnectionError as exc:
+            return self._failed(exc, request)
         except _Passed:
             return Expired(anyio.current_time(), Outcome.UNKNOWN)
+        return self._head(response, None)
+
+    async def _send(self, request: Request) -> Response:
+        """One request on the wire, the head of its answer."""
+        client = self.client
+        transport = client._transport
+        await self._within(client._prepare_request, request)
+        build.frame(request)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("send %s %s", request.method, request.url.redacted)
+        if self._keeps_deadline:
+            response = await transport.send(request, timeout=self._timeout, deadline=self.deadline)
+        else:
+            response = await self._within(self._send_foreign, request)
         self._response = response
         response.max_decompression_ratio = client.max_decompression_ratio
-        now = anyio.current_time()
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("status %d from %s (%s)", response.status_code, request.url.origin, response.timings)
+        return response
+
+    def _head(self, response: Response, sent: Request | None) -> HeadReceived:
+        """The event for an answer that is to be judged."""
+        client = self.client
         retry: bool | None = None
         if client._has_own_retry_rule and response.head.is_error and self.retries_taken < self._max_retries:
             retry = bool(client._should_retry(response))
-        return HeadReceived(now, time.time(), response.head, retry)
+        return HeadReceived(anyio.current_time(), time.time(), response.head, retry, sent)
 
     async def _send_foreign(self, request: Request) -> Response:
-        response = await self.client._transport.send(request, timeout=self._timeout, deadline=self._deadline)
+        response = await self.client._transport.send(request, timeout=self._timeout, deadline=self.deadline)
         if not isinstance(response, Response):
             raise TypeError(f"the transport's send() must return a Response, not {type(response).__name__}")
         if response.request is None:
             response.request = request
-        if self._deadline is not None:
-            response.limit_to(self._deadline)
+        if self.deadline is not None:
+            response.limit_to(self.deadline)
         return response
 
     def _failed(self, error: APIConnectionError, request: Request) -> CallEvent:
@@ -305,21 +437,26 @@ class CallDriver:
     async def _prepare(self, retries_taken: int) -> Request:
         """The request of one attempt, hooks included."""
         client = self.client
-        options, body = self.given, self._body
+        options, payload = self.given, self._payload
+        if payload is None:
+            payload = self._payload = await _bodies.make_payload(client._codec, client.qs, options)
         if client._has_own_prepare_options:
             # What the hook returns or changes holds for this attempt only.
-            options = RequestOptions.of(await client._prepare_options(copy_options(options)))
+            options = RequestOptions.of(await client._prepare_options(_bodies.copy_options(options)))
             if options.raw_mode is not self.given.raw_mode:  # no option that a hook can see
                 options = attrs.evolve(options, raw_mode=self.given.raw_mode)
             check_supported(options)
-            changed = any(getattr(options, name) != getattr(self.given, name) for name in _BODY_OPTIONS)
+            changed = any(getattr(options, name) != getattr(self.given, name) for name in _bodies.BODY_OPTIONS)
             if changed:
-                body = encode_body(client, options)
+                payload = await _bodies.make_payload(client._codec, client.qs, _bodies.expand(client._codec, options))
             self._timeout = client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
         self.options = options
-        return self._build(options, body, retries_taken)
+        request = self._build(options, payload, retries_taken)
+        if self._changes is not None:
+            self._changes.apply(request)
+        return request
 
-    def _build(self, options: RequestOptions, body: bytes | StreamedBody | None, retries_taken: int) -> Request:
+    def _build(self, options: RequestOptions, payload: Payload, retries_taken: int) -> Request:
         client = self.client
         params: Mapping[str, object] = {} if isinstance(options.params, NotGiven) else options.params
         url, foreign = build.build_url(
@@ -336,11 +473,8 @@ class CallDriver:
                 headers["Authorization"] = build.basic_credentials(user, password)
             url = url.replace(userinfo=False)
         request = Request(options.method, URL(url), headers=headers, content=b"")
-        if body is not None:
-            request.body = body
-        is_json = body is not None and options.content is None
-        if is_json and "content-type" not in headers and "content-type" not in omitted:
-            headers["Content-Type"] = "application/json"
+        if payload.body is not None:
+            _describe(request, payload, own, omitted)
         count_header = client.retry_count_header
         if count_header and count_header not in headers and count_header.lower() not in omitted:
             headers[count_header] = str(retries_taken)
@@ -354,7 +488,26 @@ class CallDriver:
         return request
 
 
-_LATER = ("files", "form", "expect_continue", "compress", "progress", "on_informational", "trailers")
+def _describe(request: Request, payload: Payload, own: Mapping[str, Any], omitted: frozenset[str]) -> None:
+    """Put the body on the request, and the fields that describe it."""
+    body, headers = payload.body, request.headers
+    assert body is not None
+    # Where a hook has read it, to sign it, the next attempt sends what was read.
+    request.body = body.content if isinstance(body, StreamedBody) and body.content is not None else body
+    if payload.content_type is not None and "content-type" not in omitted:
+        given = any(name.lower() == "content-type" for name in own)
+        if not given and (payload.replaces or "content-type" not in headers):
+            headers["Content-Type"] = payload.content_type
+        elif payload.boundary is not None and multipart.is_form_data(headers["content-type"]):
+            if multipart.boundary_of(headers["content-type"]) is None:
+                headers["Content-Type"] = payload.content_type
+    if payload.coding is not None:
+        if "content-encoding" in headers:
+            raise ValueError("compress= sets Content-Encoding: the headers must not set it too")
+        headers["Content-Encoding"] = payload.coding
+
+
+_LATER = ("expect_continue", "on_informational", "trailers")
 
 
 def check_supported(options: RequestOptions) -> None:
@@ -363,53 +516,3 @@ def check_supported(options: RequestOptions) -> None:
         value = getattr(options, name)
         if value is not None and value is not False:
             raise ValueError(f"the option {name}= is not supported yet by this version")
-
-
-_BODY_OPTIONS = ("json_data", "extra_json", "content", "files", "form")
-
-
-def copy_options(options: RequestOptions) -> RequestOptions:
-    """A copy for a hook to change: mappings and JSON are copied, a body that can be read only once is not."""
-    return attrs.evolve(
-        options,
-        headers=options.headers if isinstance(options.headers, NotGiven) else dict(options.headers),
-        params=options.params if isinstance(options.params, NotGiven) else copy.deepcopy(dict(options.params)),
-        json_data=copy.deepcopy(options.json_data),
-        extra_json=copy.deepcopy(options.extra_json),
-    )
-
-
-def _has_json(options: RequestOptions) -> bool:
-    return options.json_data is not None and not isinstance(options.json_data, NotGiven)
-
-
-def expand_body(client: AsyncAPIClient, options: RequestOptions) -> RequestOptions:
-    """The options with their JSON in the types of JSON. TypeError or ValueError where JSON cannot hold it."""
-    changes: dict[str, Any] = {}
-    if _has_json(options):
-        changes["json_data"] = client._codec.to_plain(options.json_data)
-    if options.extra_json is not None:
-        left_out = {name: value for name, value in options.extra_json.items() if isinstance(value, Omit)}
-        changes["extra_json"] = {**client._codec.to_plain(options.extra_json), **left_out}
-    return attrs.evolve(options, **changes) if changes else options
-
-
-def encode_body(client: AsyncAPIClient, options: RequestOptions) -> bytes | StreamedBody | None:
-    """The body of a call, None for none. TypeError or ValueError where it cannot be one."""
-    if _has_json(options) or options.extra_json is not None:
-        if options.content is not None:
-            raise TypeError("pass body= or content=, not both")
-        build.check_body_allowed(options.method, "a JSON body")
-        data: Any = options.json_data if _has_json(options) else {}
-        if options.extra_json is not None:
-            data = merge_json(client._codec.to_plain(data), options.extra_json)
-        return client._codec.encode(data)
-    return None if options.content is None else make_body(options.content)
-
-
-def merge_json(body: object, extra: Mapping[str, object]) -> object:
-    """*extra* over *body*, shallowly; ``omit`` removes a name."""
-    if not isinstance(body, dict):
-        raise TypeError("extra_json merges into a JSON object; this body is none")
-    merged: dict[str, object] = {**body, **extra}
-    return {name: value for name, value in merged.items() if not isinstance(value, Omit)}

@@ -24,6 +24,7 @@ from ._core import retry as _retry
 from ._core.call import Delivery
 from ._core.retry import RetryPolicy
 from ._io.response import Response
+from ._middleware import Layer, Middleware, Result, make_rings
 from ._model.errors import APIError, APIStatusError, status_error_class
 from ._model.given import NotGiven, Omit, not_given
 from ._model.headers import Headers
@@ -37,7 +38,7 @@ from ._resource import take_raw_mode
 from ._response import AsyncAPIResponse, BaseAPIResponse
 from ._streaming import AsyncStream, make_decoder
 from ._verbs import Verbs
-from ._wire.coding import ACCEPT_ENCODING
+from ._wire.coding import accept_encoding
 from .transports._network import HTTPTransport
 from .transports._protocol import Transport
 
@@ -109,7 +110,8 @@ class AsyncAPIClient(Verbs):
     ``base_url``: what paths are appended to. ``timeout``: limits on single waits (:class:`Timeout`, or seconds);
     ``deadline``: seconds for a whole call, waits and retries included. ``max_retries``, ``retry``: see
     :class:`RetryPolicy`. ``http_client``: any :class:`Transport`, by default an :class:`HTTPTransport` of its own, which
-    ``close`` closes. ``auth``: a bearer token, or a ``(user, password)`` pair. ``custom_headers``, ``custom_query``: sent
+    ``close`` closes. ``auth``: a bearer token, or a ``(user, password)`` pair. ``middleware``: see
+    :class:`Middleware`. ``custom_headers``, ``custom_query``: sent
     with every request; ``omit`` as a value removes a default header. ``converter``: a cattrs converter with your own hooks.
 
     Wrong arguments are a TypeError or ValueError at construction. May be used with or without ``async with``.
@@ -140,7 +142,7 @@ class AsyncAPIClient(Verbs):
         custom_headers: Mapping[str, str | Omit] | None = None,
         custom_query: Mapping[str, object] | None = None,
         auth: tuple[str, str] | str | None = None,
-        middleware: Sequence[Any] = (),
+        middleware: Sequence[Layer | Middleware] = (),
         retry: RetryPolicy | None = None,
         converter: cattrs.Converter | None = None,
     ) -> None:
@@ -205,8 +207,7 @@ class AsyncAPIClient(Verbs):
                 case "custom_query":
                     self._custom_query = _merge_query(self._custom_query, value)
                 case "middleware":
-                    if value:
-                        raise ValueError("middleware= is not supported yet by this version")
+                    self._call_ring, self._attempt_ring = make_rings(value)
                 case "retry":
                     if value is not None and not isinstance(value, RetryPolicy):
                         raise TypeError(f"retry must be a RetryPolicy, not {type(value).__name__}")
@@ -359,7 +360,7 @@ class AsyncAPIClient(Verbs):
         """Everything below the request's own headers; extend it by ``{**super().default_headers, ...}``."""
         return {
             "Accept": "application/json",
-            "Accept-Encoding": ACCEPT_ENCODING,
+            "Accept-Encoding": accept_encoding(),
             "User-Agent": self.user_agent,
             **self.platform_headers(),
             **self.auth_headers,
@@ -399,7 +400,7 @@ class AsyncAPIClient(Verbs):
 
     async def _call(
         self, cast_to: Any, options: RequestOptions, stream: bool, stream_cls: Any
-    ) -> tuple[Any, Response, RequestOptions]:
+    ) -> tuple[Any, Response | None, RequestOptions]:
         if self._closed:
             raise RuntimeError("this client has been closed")
         self._home.check()
@@ -432,8 +433,13 @@ class AsyncAPIClient(Verbs):
 
                 open_stream = open_first
 
-        driver = CallDriver(self, options, delivers=delivers, open_stream=open_stream)
+        def wrap(response: Response, options: RequestOptions, retries_taken: int) -> AsyncAPIResponse[Any]:
+            return self._wrap(cast_to, options, response, stream, stream_cls, retries_taken)
+
+        driver = CallDriver(self, options, delivers=delivers, wrap=wrap, open_stream=open_stream)
         response = await driver.run()
+        if isinstance(response, Result):
+            return response.value, None, driver.given
         try:
             result = await self._process_response(
                 cast_to=cast_to,

@@ -111,13 +111,14 @@ class HeadReceived:
     """The head of the final response is here, its body is not read.
 
     ``posix_now``: POSIX seconds, for HTTP-dates. ``retry``: what the user's own rule says of an error status, None
-    where there is none.
+    where there is none. ``request``: what was sent, where a middleware sent another one than the command named.
     """
 
     now: float
     posix_now: float
     head: ResponseHead
     retry: bool | None = None
+    request: Request | None = None
 
 
 @attrs.frozen
@@ -133,7 +134,8 @@ class AttemptFailed:
 
     ``reused``: the connection had carried a request before, and ended before any byte of an answer to this one.
     ``retryable``: False where trying again cannot help (TLS verification, an undecodable body, a closed client).
-    ``status_code``: where the first event of a stream was an error, the status that it names.
+    ``status_code``: where the first event of a stream was an error, the status that it names. ``request``: as in
+    :class:`HeadReceived`.
     """
 
     now: float
@@ -143,6 +145,7 @@ class AttemptFailed:
     reused: bool = False
     retryable: bool = True
     status_code: int | None = None
+    request: Request | None = None
 
 
 @attrs.frozen
@@ -304,19 +307,44 @@ class Call:
 
     # -- judging answers
 
+    def resends(self, event: HeadReceived | AttemptFailed) -> bool:
+        """Whether *event* would lead to another send inside this attempt. A question: it changes nothing.
+
+        For a driver that has something standing around each attempt, which is not to see the sends apart.
+        """
+        if self.state is not CallState.SENDING:
+            return False
+        return self._refreshes(event) if isinstance(event, HeadReceived) else self._replaces(event)
+
+    def _refreshes(self, event: HeadReceived) -> bool:
+        request = event.request or self.request
+        assert request is not None  # every way to SENDING sets it
+        return event.head.status_code == 401 and self.plan.authorize and not self.refreshed and request.can_be_sent
+
+    def _replaces(self, event: AttemptFailed) -> bool:
+        request = event.request or self.request
+        assert request is not None  # every way to SENDING sets it
+        return (
+            event.reused
+            and not self.replaced
+            and event.retryable
+            and request.can_be_sent
+            and self._may_repeat(request, event.outcome)
+        )
+
     def _head_received(self, event: HeadReceived) -> CallCommand:
         self.head = event.head
+        self.request = event.request or self.request
         if event.head.is_success:
             if self.plan.delivers is not Delivery.HEAD:
                 self.state = CallState.READING
                 return Read()
             return self._deliver(event.now)
-        if event.head.status_code == 401 and self.plan.authorize and not self.refreshed:
+        if self._refreshes(event):
             assert self.request is not None  # every way to SENDING sets it
-            if self.request.can_be_sent:
-                self.refreshed = True
-                self.state = CallState.AUTHORIZING
-                return Authorize(self.request, refresh=True)
+            self.refreshed = True
+            self.state = CallState.AUTHORIZING
+            return Authorize(self.request, refresh=True)
         worth_it = event.head.is_error and event.retry is not False
         if worth_it and event.retry is None:
             worth_it = retry.status_asks_for_retry(self.plan.policy, event.head.status_code, event.head.headers)
@@ -336,10 +364,9 @@ class Call:
     # -- judging failures
 
     def _send_failed(self, event: AttemptFailed) -> CallCommand:
-        request = self.request
+        request = self.request = event.request or self.request
         assert request is not None  # every way to SENDING sets it
-        repeatable = event.retryable and request.can_be_sent and self._may_repeat(request, event.outcome)
-        if event.reused and not self.replaced and repeatable:
+        if self._replaces(event):
             self.replaced = True
             return Send(request)
         return self._failed(event, event.retryable and self._may_repeat(request, event.outcome))

@@ -281,6 +281,7 @@ class Response:
         return self._raw
 
     _raw_taken = False
+    deadline: float | None = None  # of the call that it belongs to, absolute
     opened_stream: object = None  # for the client: the stream over this body, between its first event and its delivery
 
     def limit_to(self, deadline: float) -> None:

@@ -56,6 +56,16 @@ def _check_mapping(instance: object, attribute: attrs.Attribute[Any], value: obj
         raise TypeError(f"{attribute.name} must be a mapping or not_given, not {type(value).__name__}")
 
 
+def _check_compress(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in (None, "gzip", "zstd"):
+        raise ValueError(f"compress must be 'gzip' or 'zstd', not {value!r}")
+
+
+def _check_callable(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{attribute.name} must be callable, not {type(value).__name__}")
+
+
 def _show_url(url: str | URL) -> str:
     """For the repr: a query, a fragment or userinfo may hold secrets."""
     if isinstance(url, URL):
@@ -69,7 +79,9 @@ class RequestOptions:
     """The options of one request. What is ``not_given`` is inherited from the client; None switches off.
 
     ``url``: a path below the client's base URL, or an absolute URL. ``json_data``: a value to send as JSON;
-    ``extra_json`` merges into it. ``content``: a body as it stands. ``timeout`` as in :class:`Timeout`; ``deadline``:
+    ``extra_json`` merges into it. ``content``: a body as it stands; ``files``: a multipart form, whose fields are
+    ``json_data``; ``form``: a mapping, sent urlencoded. ``compress``: ``"gzip"`` or ``"zstd"``, for the body. ``progress``:
+    called as the body is sent, with the bytes so far and the total (None where it is unknown). ``timeout`` as in :class:`Timeout`; ``deadline``:
     seconds for the whole call. ``event_timeout``: seconds without an item of a stream. ``post_parser``: a function
     over the decoded object. A mapping with these names may be passed wherever options are taken.
     """
@@ -89,8 +101,8 @@ class RequestOptions:
     idempotency_key: str | NotGiven | None = attrs.field(default=not_given, repr=False)
     follow_redirects: bool | NotGiven = not_given
     expect_continue: bool = False
-    compress: str | None = None
-    progress: Callable[[int, int | None], object] | None = None
+    compress: str | None = attrs.field(default=None, validator=_check_compress)
+    progress: Callable[[int, int | None], object] | None = attrs.field(default=None, validator=_check_callable)
     on_informational: Callable[[int, Any], object] | None = None
     trailers: Callable[[], Mapping[str, str]] | None = None
     event_timeout: float | None = attrs.field(default=None, converter=_check_event_timeout)

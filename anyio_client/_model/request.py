@@ -6,18 +6,19 @@ The only ``async`` here runs over the caller's own iterable; nothing in this fil
 from __future__ import annotations
 
 import json as _json
+import os
 from collections.abc import AsyncIterable, Callable, Iterable
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import attrs
 
 from .headers import Headers, HeadersInput, check_method
 from .url import URL
 
-__all__ = ["IDEMPOTENT_METHODS", "Content", "Request", "StreamedBody", "make_body"]
+__all__ = ["IDEMPOTENT_METHODS", "Content", "Pieces", "Request", "StreamedBody", "make_body"]
 
 Pieces: TypeAlias = "AsyncIterable[bytes] | Iterable[bytes]"
-Content: TypeAlias = "bytes | bytearray | memoryview | str | Pieces | Callable[[], Pieces]"
+Content: TypeAlias = "bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Pieces | Callable[[], Pieces]"
 
 # RFC 9110 section 9.2.2
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -29,16 +30,20 @@ class StreamedBody:
 
     ``source`` is an iterable of bytes, sync or async, or (``replayable``) something that makes a fresh one each time.
     ``length`` is the number of bytes, if known; otherwise HTTP/1.1 sends it chunked. ``used`` becomes true when the
-    first piece is asked for: from then on, what is not replayable cannot be sent again.
+    first piece is asked for: from then on, what is not replayable cannot be sent again, unless somebody has read it
+    whole (:meth:`Request.read`), which keeps it in ``content``.
     """
 
     source: Pieces | Callable[[], Pieces] = attrs.field(repr=False)
     replayable: bool
     length: int | None = None
     used: bool = False
+    content: bytes | None = attrs.field(default=None, repr=False)
 
     def open(self) -> Pieces:
         """The pieces of one send. RuntimeError where they were used before and cannot be made again."""
+        if self.content is not None:
+            return [self.content]
         if self.used and not self.replayable:
             raise RuntimeError("this body was sent before and cannot be made again: pass bytes, a list or a callable")
         self.used = True
@@ -53,7 +58,7 @@ class StreamedBody:
     @property
     def can_be_sent(self) -> bool:
         """Whether a (further) send of it is possible."""
-        return self.replayable or not self.used
+        return self.replayable or not self.used or self.content is not None
 
 
 def make_body(content: object) -> bytes | StreamedBody:
@@ -134,11 +139,13 @@ class Request:
     async def read(self) -> bytes:
         """Read a streamed body to its end, keep it as ``content`` and return it."""
         if not isinstance(self.body, bytes):
-            pieces = self.body.open()
+            streamed = self.body
+            pieces = streamed.open()
             if isinstance(pieces, AsyncIterable):
-                self.body = b"".join([bytes(check_piece(piece)) async for piece in pieces])
+                content = b"".join([bytes(check_piece(piece)) async for piece in pieces])
             else:
-                self.body = b"".join([bytes(check_piece(piece)) for piece in pieces])
+                content = b"".join([bytes(check_piece(piece)) for piece in pieces])
+            self.body = streamed.content = content
         return self.body
 
     @property

@@ -1,14 +1,25 @@
-"""Content codings (RFC 9110 section 8.4): undoing ``Content-Encoding``, piece by piece, with a guard against bombs."""
+"""Content codings (RFC 9110 section 8.4), piece by piece: undone with a guard against bombs, and done on request.
+
+gzip and deflate are always there; ``br`` (RFC 7932) where the package ``brotli`` is installed, ``zstd`` (RFC 8878) from
+Python 3.14 on, or where ``backports.zstd`` is. They are looked for when they are first needed.
+"""
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Iterator
-from typing import Final, Protocol
+from importlib import import_module
+from typing import Any, Final, Protocol
 
-__all__ = ["ACCEPT_ENCODING", "ContentDecoder", "DecodingFailed", "make_decoder"]
-
-ACCEPT_ENCODING: Final = "gzip, deflate"
+__all__ = [
+    "Compressor",
+    "ContentDecoder",
+    "DecodingFailed",
+    "accept_encoding",
+    "make_compressor",
+    "make_decoder",
+]
 
 # The output may be this many times the input, beyond a first part that is always allowed. zlib's best is about 1030:1,
 # and real JSON stays below 100:1.
@@ -57,6 +68,96 @@ class _Zlib:
     def finish(self) -> None:
         if self._begun and not self._z.eof:
             raise DecodingFailed("the compressed body is truncated")
+
+
+class _Brotli:
+    """``br``: one stream; what follows it is ignored."""
+
+    def __init__(self, module: Any) -> None:
+        self._error: type[Exception] = module.error
+        self._d = module.Decompressor()
+        self._begun = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._begun = self._begun or bool(data)
+        try:
+            while not self._d.is_finished():
+                piece = self._d.process(data, output_buffer_limit=_STEP)
+                data = b""
+                if piece:
+                    yield piece
+                if self._d.can_accept_more_data():
+                    return
+        except self._error as exc:
+            raise DecodingFailed(f"the body is not what its Content-Encoding says: {exc}") from exc
+
+    def finish(self) -> None:
+        if self._begun and not self._d.is_finished():
+            raise DecodingFailed("the compressed body is truncated")
+
+
+class _Zstd:
+    """``zstd``: frames one after the other (RFC 8878 section 3); windows up to 8 MiB (RFC 9659)."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        self._d = self._fresh()
+        self._begun = False
+        self._within = False  # a frame has begun and not ended
+
+    def _fresh(self) -> Any:
+        return self._module.ZstdDecompressor(options={self._module.DecompressionParameter.window_log_max: 23})
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._begun = self._begun or bool(data)
+        try:
+            while data or not self._d.needs_input:
+                if self._d.eof:
+                    if not data:
+                        return
+                    self._d = self._fresh()
+                self._within = True
+                piece = self._d.decompress(data, _STEP)
+                data = b""
+                if piece:
+                    yield piece
+                if self._d.eof:
+                    self._within = False
+                    data = self._d.unused_data
+                    if not data:
+                        return
+        except self._module.ZstdError as exc:
+            raise DecodingFailed(f"the body is not what its Content-Encoding says: {exc}") from exc
+
+    def finish(self) -> None:
+        if self._begun and self._within:
+            raise DecodingFailed("the compressed body is truncated")
+
+
+@functools.cache
+def _brotli() -> Any:
+    """The module, None where it is not installed, or is too old to bound its output."""
+    try:
+        module = import_module("brotli")
+    except ImportError:
+        return None
+    return module if hasattr(module.Decompressor, "can_accept_more_data") else None
+
+
+@functools.cache
+def _zstd() -> Any:
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+@functools.cache
+def accept_encoding() -> str:
+    """The codings that can be undone here, as the value of Accept-Encoding."""
+    return "gzip, deflate" + (", br" if _brotli() else "") + (", zstd" if _zstd() else "")
 
 
 class ContentDecoder:
@@ -112,6 +213,32 @@ def make_decoder(content_encoding: str | None, max_ratio: float | None) -> Conte
                 layers.append(_Zlib(gzip=True))
             case "deflate":
                 layers.append(_Zlib(gzip=False))
+            case "br" if _brotli():
+                layers.append(_Brotli(_brotli()))
+            case "zstd" if _zstd():
+                layers.append(_Zstd(_zstd()))
             case _:
                 raise DecodingFailed(f"the Content-Encoding {coding!r} was not asked for and cannot be undone")
     return ContentDecoder(layers, max_ratio) if layers else None
+
+
+class Compressor(Protocol):
+    """Makes one compressed body: ``compress`` each piece, ``flush`` at the end."""
+
+    def compress(self, data: bytes | bytearray | memoryview, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+def make_compressor(coding: str) -> Compressor:
+    """A compressor for ``"gzip"`` or ``"zstd"``; the same input gives the same bytes. ValueError for another coding."""
+    match coding:
+        case "gzip":
+            return zlib.compressobj(wbits=31)  # its header has no time in it
+        case "zstd":
+            module = _zstd()
+            if module is None:
+                raise ValueError("compress='zstd' needs Python 3.14, or the package backports.zstd")
+            made: Compressor = module.ZstdCompressor()
+            return made
+        case _:
+            raise ValueError(f"compress= takes 'gzip' or 'zstd', not {coding!r}")

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import anyio.lowlevel
 
 from .._io.response import Response
-from .._model.request import Request
+from .._model.request import Request, StreamedBody
 from .._model.timeouts import Timeout
 
 __all__ = ["MockTransport"]
@@ -33,7 +33,10 @@ class MockTransport:
     async def send(self, request: Request, *, timeout: Timeout, deadline: float | None) -> Response:
         await anyio.lowlevel.checkpoint()
         # The handler gets a copy: a body that can be sent only once stays one for the retry rules, although it was read.
-        shown = Request(request.method, request.url, headers=request.headers, content=request.body)
+        body = request.body
+        if isinstance(body, StreamedBody):
+            body = StreamedBody(body.open(), replayable=False)
+        shown = Request(request.method, request.url, headers=request.headers, content=body)
         await shown.read()
         answer = self._handler(shown)
         response = await answer if inspect.isawaitable(answer) else answer
