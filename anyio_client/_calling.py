@@ -158,7 +158,7 @@ class CallDriver:
             return self._result
         assert self._response is not None
         self._response.attempts = self._call.attempts
-        self._response.deadline = self.deadline
+        self._response.deadline, self._response.given = self.deadline, self.given
         return self._response
 
     def _recorded_step(self) -> Callable[[CallEvent], CallCommand] | None:

@@ -7,6 +7,7 @@ import functools
 import inspect
 import platform
 import re
+import types
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
@@ -456,8 +457,22 @@ class AsyncAPIClient(Verbs):
             raise
         return result, response, driver.given
 
+    async def _reopen(self, options: RequestOptions, deadline: float | None) -> Response:
+        """One more call, of which nothing but the head is wanted yet: for streams and downloads that go on."""
+        left = None if deadline is None else max(deadline - anyio.current_time(), 1e-9)
+        options = attrs.evolve(options, deadline=left)
+
+        def wrap(response: Response, options: RequestOptions, retries_taken: int) -> AsyncAPIResponse[Any]:
+            return self._wrap(object, options, response, False, None, retries_taken)
+
+        response = await CallDriver(self, options, delivers=Delivery.HEAD, wrap=wrap).run()
+        if isinstance(response, Result):
+            raise TypeError("a middleware gave no response where the rest of an earlier one was asked for")
+        return response
+
     async def _request_page(self, page: type[AsyncPage[Any]], model: Any, options: RequestOptions) -> Any:
-        cast_to: Any = cast(Any, page)[model] if getattr(page, "__parameters__", ()) else page
+        # Not page[model], which a subclass that left out the type argument (class Pets(CursorPage)) would refuse.
+        cast_to: Any = types.GenericAlias(page, (model,))
         result, response, sent = await self._call(cast_to, options, False, None)
         sent = attrs.evolve(sent, raw_mode=RawMode.PARSED)  # whoever asked for a raw page has it
 

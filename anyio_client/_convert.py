@@ -525,12 +525,17 @@ def _substituted(hint: Any, arguments: Mapping[Any, Any]) -> Any:
 def _type_arguments(tp: Any) -> dict[Any, dict[Any, Any]]:
     """For a generic class and each generic class that it extends: the values of its type variables."""
     cls: Any = get_origin(tp) or tp
-    own: dict[Any, Any] = dict(zip(getattr(cls, "__parameters__", ()), get_args(tp), strict=False))
+    parameters = getattr(cls, "__parameters__", ())
+    own: dict[Any, Any] = dict(zip(parameters, get_args(tp), strict=False))
     found = {cls: own}
     for base in getattr(cls, "__orig_bases__", ()) if "__orig_bases__" in vars(cls) else cls.__bases__:
         origin = get_origin(base) or base
         if isinstance(origin, type) and origin not in (object, typing.Generic, dict):
-            found = {**_type_arguments(_substituted(base, own) if get_args(base) else base), **found}
+            if get_args(base):
+                base = _substituted(base, own)
+            elif not parameters and get_args(tp) and getattr(base, "__parameters__", ()):
+                base = types.GenericAlias(base, get_args(tp))  # class Pets(CursorPage), without its argument
+            found = {**_type_arguments(base), **found}
     return found
 
 

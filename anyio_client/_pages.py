@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Mapping
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
-from urllib.parse import unquote, urljoin
+from urllib.parse import parse_qsl, unquote, urljoin
 
+import anyio
 import attrs
 
+from ._convert import DoesNotFit
 from ._core.build import passes_to_other_origin
 from ._model.errors import APIResponseValidationError
 from ._model.given import NotGiven, not_given
+from ._model.links import parse_link
 from ._model.options import RequestOptions
 from ._model.url import URL
 
@@ -18,7 +22,16 @@ if TYPE_CHECKING:
     from ._client import AsyncAPIClient
     from ._io.response import Response
 
-__all__ = ["AsyncPage", "AsyncPaginator", "CursorPage", "PageInfo"]
+__all__ = [
+    "AsyncPage",
+    "AsyncPaginator",
+    "CursorPage",
+    "LinkPage",
+    "OffsetPage",
+    "PageInfo",
+    "PageNumberPage",
+    "TokenPage",
+]
 
 T = TypeVar("T")
 PageT = TypeVar("PageT", bound="AsyncPage[Any]")
@@ -70,6 +83,11 @@ class AsyncPage(Generic[T]):
         """How to ask for the next page, None after the last. To be overridden."""
         raise TypeError(f"{type(self).__name__} must define next_page_info()")
 
+    @classmethod
+    def _from_json(cls, value: object) -> object:
+        """The body's JSON as the object that becomes the page. To be overridden where it is no object of its fields."""
+        return value
+
     def has_next_page(self) -> bool:
         """Whether there is a next page, as far as this one tells."""
         return self.next_page_info() is not None
@@ -96,20 +114,153 @@ class AsyncPage(Generic[T]):
         return _ItemIterator(_PageIterator(self))
 
 
-@attrs.define(slots=False)
-class CursorPage(AsyncPage[T]):
-    """``{"data": [...], "next_cursor": "..."}``; the cursor goes into the parameter ``cursor_param``."""
+@attrs.define(slots=False, kw_only=True)
+class _DataPage(AsyncPage[T]):
+    """What the built-in pages have in common: items in ``data``, or in the field that ``items_field`` names.
 
-    data: list[T]
-    next_cursor: str | None = None
+    An array as the whole body is taken as the items. A subclass may have fields of its own, and override
+    ``_get_page_items`` where they hold the items.
+    """
 
-    cursor_param: ClassVar[str] = "cursor"
+    data: list[T] = attrs.field(factory=lambda: list[T]())
+
+    items_field: ClassVar[str] = "data"
 
     def _get_page_items(self) -> list[T]:
         return self.data
 
+    @classmethod
+    def _from_json(cls, value: object) -> object:
+        if isinstance(value, list):
+            return {"data": value}
+        if not isinstance(value, dict) or cls._get_page_items is not _DataPage._get_page_items:
+            return value
+        if cls.items_field not in value:
+            raise DoesNotFit([f".{cls.items_field}: missing"], missing=True)
+        fields: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType]
+        return {**fields, "data": fields[cls.items_field]}
+
+    def _sent(self, name: str) -> str | None:
+        """The parameter of this name in the request that made this page, None where it had none."""
+        request = self._response.request
+        return dict(parse_qsl(request.url.query)).get(name) if request is not None else None
+
+
+@attrs.define(slots=False, kw_only=True)
+class CursorPage(_DataPage[T]):
+    """``{"data": [...], "next_cursor": "..."}``; the cursor goes into the parameter ``cursor_param``.
+
+    ``cursor_field`` is the name that it has in the page.
+    """
+
+    next_cursor: str | None = None
+
+    cursor_param: ClassVar[str] = "cursor"
+    cursor_field: ClassVar[str] = "next_cursor"
+
+    @classmethod
+    def _from_json(cls, value: object) -> object:
+        # An array has no place for a cursor.
+        return value if isinstance(value, list) else _renamed(super()._from_json(value), cls.cursor_field, "next_cursor")
+
     def next_page_info(self) -> PageInfo | None:
         return PageInfo(params={self.cursor_param: self.next_cursor}) if self.next_cursor else None
+
+
+@attrs.define(slots=False, kw_only=True)
+class TokenPage(_DataPage[T]):
+    """``{"data": [...], "next_page_token": "..."}``; the token goes into the parameter ``token_param``.
+
+    ``token_field`` is the name that it has in the page.
+    """
+
+    next_page_token: str | None = None
+
+    token_param: ClassVar[str] = "page_token"
+    token_field: ClassVar[str] = "next_page_token"
+
+    @classmethod
+    def _from_json(cls, value: object) -> object:
+        # An array has no place for a token.
+        return value if isinstance(value, list) else _renamed(super()._from_json(value), cls.token_field, "next_page_token")
+
+    def next_page_info(self) -> PageInfo | None:
+        return PageInfo(params={self.token_param: self.next_page_token}) if self.next_page_token else None
+
+
+@attrs.define(slots=False, kw_only=True)
+class PageNumberPage(_DataPage[T]):
+    """``{"data": [...], "page": 2, "total_pages": 9}``; the next number goes into the parameter ``page_param``.
+
+    Where the page does not say its number, it is the one that was asked for, else ``first_page``. It ends after
+    ``total_pages``; where the server does not say how many there are, at the first page without items.
+    """
+
+    page: int | None = None
+    total_pages: int | None = None
+
+    page_param: ClassVar[str] = "page"
+    first_page: ClassVar[int] = 1
+
+    def next_page_info(self) -> PageInfo | None:
+        number = _int(self.page)
+        if number is None:
+            number = _int(self._sent(self.page_param))
+        if number is None:
+            number = self.first_page
+        total = _int(self.total_pages)
+        over = not self._get_page_items() if total is None else number + 1 >= self.first_page + total
+        return None if over else PageInfo(params={self.page_param: number + 1})
+
+
+@attrs.define(slots=False, kw_only=True)
+class OffsetPage(_DataPage[T]):
+    """``{"data": [...], "offset": 20, "total": 57}``; the next offset goes into the parameter ``offset_param``.
+
+    Where the page does not say its offset, it is the one that was asked for, else 0. It ends at ``total``; where the
+    server does not say it, at the first page without items. A page without items is the end in any case.
+    """
+
+    offset: int | None = None
+    total: int | None = None
+
+    offset_param: ClassVar[str] = "offset"
+
+    def next_page_info(self) -> PageInfo | None:
+        offset = _int(self.offset)
+        if offset is None:
+            offset = _int(self._sent(self.offset_param)) or 0
+        items = self._get_page_items()
+        end, total = offset + len(items), _int(self.total)
+        over = not items or (total is not None and end >= total)
+        return None if over else PageInfo(params={self.offset_param: end})
+
+
+@attrs.define(slots=False, kw_only=True)
+class LinkPage(_DataPage[T]):
+    """The next page stands in the field ``Link`` (RFC 8288) with the relation ``next``; the body is often an array."""
+
+    def next_page_info(self) -> PageInfo | None:
+        for link in parse_link(self._response.headers.get("link", "")):
+            if "next" in link.relations and link.anchor is None:
+                return PageInfo(link.target)
+        return None
+
+
+def _renamed(value: object, name: str, to: str) -> object:
+    if name == to or not isinstance(value, dict):
+        return value
+    fields: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType]
+    return {**fields, to: fields.get(name)}
+
+
+def _int(value: object) -> int | None:
+    """A number that a server, or the caller, wrote as one or as text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    return None
 
 
 def _next_options(page: AsyncPage[Any], info: PageInfo) -> RequestOptions:
@@ -182,11 +333,20 @@ class _ItemIterator(Generic[T]):
 class AsyncPaginator(Generic[T, PageT]):
     """A list request that has not been sent: ``await`` gives the first page, ``async for`` the items of all pages."""
 
-    def __init__(self, client: AsyncAPIClient, options: RequestOptions, page_cls: type[PageT], model: Any) -> None:
+    def __init__(
+        self,
+        client: AsyncAPIClient,
+        options: RequestOptions,
+        page_cls: type[PageT],
+        model: Any,
+        *,
+        max_pages: int | None = None,
+    ) -> None:
         self._client = client
         self._options = options
         self._page_cls = page_cls
         self._model = model
+        self._max_pages = max_pages
 
     def __await__(self) -> Generator[Any, None, PageT]:
         return self._first().__await__()
@@ -196,25 +356,111 @@ class AsyncPaginator(Generic[T, PageT]):
         return page
 
     def __aiter__(self) -> AsyncIterator[T]:
-        pages: _Pages[Any] = _Pages(self)
-        return _ItemIterator(pages)
+        return _ItemIterator(self.iter_pages())
 
     def iter_pages(self) -> AsyncIterator[PageT]:
         """The pages, one after the other."""
-        return _Pages(self)
+        return _Pages(self, self._max_pages)
+
+    def limit_pages(self, count: int) -> AsyncPaginator[T, PageT]:
+        """The same list, of which at most *count* pages are asked for."""
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise TypeError(f"limit_pages() takes an int, not {type(count).__name__}")
+        if count < 1:
+            raise ValueError(f"limit_pages() takes at least 1, got {count}")
+        return AsyncPaginator(self._client, self._options, self._page_cls, self._model, max_pages=count)
+
+    def prefetch(self) -> Prefetch[T, PageT]:
+        """``async with paginator.prefetch() as items:`` the next page is asked for while the items of one are used."""
+        return Prefetch(self.iter_pages())
 
 
 class _Pages(Generic[PageT]):
     """The pages of a paginator; the first is asked for when the first is wanted."""
 
-    def __init__(self, paginator: AsyncPaginator[Any, PageT]) -> None:
+    def __init__(self, paginator: AsyncPaginator[Any, PageT], max_pages: int | None) -> None:
         self._paginator = paginator
         self._pages: _PageIterator[PageT] | None = None
+        self._left = max_pages
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> PageT:
+        if self._left == 0:
+            raise StopAsyncIteration
         if self._pages is None:
             self._pages = _PageIterator(await self._paginator)
-        return await anext(self._pages)
+        page = await anext(self._pages)
+        if self._left is not None:
+            self._left -= 1
+        return page
+
+
+class Prefetch(Generic[T, PageT]):
+    """A block in which a task asks for the next page while the items of one are used. It lives exactly in the block."""
+
+    def __init__(self, pages: AsyncIterator[PageT]) -> None:
+        self._source = pages
+        self._group = anyio.create_task_group()
+        self._give, self._take = anyio.create_memory_object_stream[PageT](0)
+        self._failure: Exception | None = None
+
+    async def __aenter__(self) -> PrefetchedItems[T, PageT]:
+        await self._group.__aenter__()
+        self._group.start_soon(self._fetch)
+        return PrefetchedItems(self)
+
+    async def _fetch(self) -> None:
+        # No exception leaves the task, so that none comes out in a group: whoever wants the next page gets it.
+        with self._give:
+            try:
+                async for page in self._source:
+                    await self._give.send(page)
+            except anyio.BrokenResourceError:
+                pass  # the block has been left
+            except Exception as exc:
+                self._failure = exc
+
+    async def next_page(self) -> PageT:
+        """The next page. StopAsyncIteration after the last."""
+        try:
+            return await self._take.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                raise failure from failure.__cause__
+            raise StopAsyncIteration from None
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._take.close()
+        self._group.cancel_scope.cancel()
+        await self._group.__aexit__(None, None, None)  # the block's own exception goes on by itself, not in a group
+
+
+class PrefetchedItems(Generic[T, PageT]):
+    """Items over all pages, or the pages, of a :class:`Prefetch` block."""
+
+    def __init__(self, prefetch: Prefetch[T, PageT]) -> None:
+        self._prefetch = prefetch
+        self._items = _ItemIterator[T](_PrefetchedPages(prefetch))
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self._items
+
+    def iter_pages(self) -> AsyncIterator[PageT]:
+        """The pages, one after the other."""
+        return _PrefetchedPages(self._prefetch)
+
+
+class _PrefetchedPages(Generic[PageT]):
+    def __init__(self, prefetch: Prefetch[Any, PageT]) -> None:
+        self._prefetch = prefetch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> PageT:
+        return await self._prefetch.next_page()

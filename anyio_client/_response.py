@@ -174,7 +174,10 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
             value = raw.json()
         except ValueError as exc:
             raise self._no_json(exc) from exc
+        prepare = getattr(get_origin(cast_to) or cast_to, "_from_json", None)  # pages
         try:
+            if prepare is not None:
+                value = prepare(value)
             return self._client._codec.decode(value, cast_to, strict=self._client._is_strict(self._options))
         except DoesNotFit as exc:
             raise DecodeError.of([f"${problem}" for problem in exc.problems], raw, value) from exc

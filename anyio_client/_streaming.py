@@ -1,35 +1,42 @@
-"""Typed streams of server-sent events."""
+"""Typed streams: of server-sent events, and of JSON lines."""
 
 # JSON comes without types: what is not known stays unknown until a hook has looked at it.
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
+import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, get_args, get_origin
 
 import anyio
+import attrs
 
 from ._convert import DoesNotFit
+from ._core import retry
 from ._io.response import BodyIterator, Response
+from ._log import logger
 from ._model.errors import (
+    APIConnectionError,
     APIError,
     APIResponseValidationError,
+    DeadlineExceededError,
     DecodeError,
     Outcome,
     Phase,
     ReadTimeoutError,
     StreamTruncatedError,
 )
+from ._model.given import NotGiven
 from ._model.options import RequestOptions
-from ._wire import json as _json
-from ._wire.sse import EventTooLarge, ServerSentEvent, SSEDecoder
+from ._wire.jsonl import JSONLinesDecoder, LineTooLarge
+from ._wire.sse import EventTooLarge, SSEDecoder
 
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
 
-__all__ = ["AsyncStream", "ErrorEvent", "item_type_of"]
+__all__ = ["AsyncJSONLStream", "AsyncStream", "ErrorEvent", "item_type_of"]
 
 T = TypeVar("T")
 
@@ -73,14 +80,18 @@ class AsyncStream(Generic[T]):
 
     A subclass says what ends it: ``terminator = "[DONE]"`` (an event with this data), or :meth:`is_terminal`; if the
     connection ends before, :class:`StreamTruncatedError` is raised. Without either the end of the body ends it. Every
-    other event becomes an item, whatever its name; an error event is raised. With ``wait_first_event = True`` the call
-    returns after the first event, so that an error there can be retried.
+    other event becomes an item, whatever its name, unless :meth:`is_skipped`; an error event is raised. With
+    ``wait_first_event = True`` the call returns after the first event, so that an error there can be retried.
+
+    ``max_resumes``: how often in a row a stream that was cut (or that ended before the event that ends it) is asked for
+    again with ``Last-Event-ID``, see :meth:`resume_options`; each event that arrives begins a new row. 0: never.
 
     ``async with stream:`` closes it at the end of the block; leaving early frees the connection.
     """
 
     terminator: str | None = None
     wait_first_event: bool = False
+    max_resumes: int = 0
 
     def __init__(
         self,
@@ -91,37 +102,70 @@ class AsyncStream(Generic[T]):
         options: RequestOptions | None = None,
     ) -> None:
         self.response = response
+        self.state: Any = None  # what fold() has made of the items so far
         self._cast_to = cast_to
         self._client = client
         self._options = options
-        self._decoder = client._make_sse_decoder()
+        self._decoder: Any = self._make_decoder()
         self._body: BodyIterator | None = None
-        self._events: deque[ServerSentEvent] = deque()
-        self._too_large: EventTooLarge | None = None
+        self._events: deque[Any] = deque()
+        self._too_large: ValueError | None = None
         self._over = False
+        self._complete = False  # it came to its end
+        self._given = 0  # items
+        self._resumes = 0  # in a row
+        self._folds = type(self).fold is not AsyncStream.fold
 
-    def is_terminal(self, event: ServerSentEvent) -> bool:
+    # -- what a subclass may say
+
+    def is_terminal(self, event: Any) -> bool:
         """Whether this event ends the stream. It does not become an item."""
         return self.terminator is not None and event.data == self.terminator
 
-    @property
-    def _says_its_end(self) -> bool:
-        return self.terminator is not None or type(self).is_terminal is not AsyncStream.is_terminal
+    def is_skipped(self, event: Any) -> bool:
+        """Whether this event becomes no item, like the pings of some servers. By default all of them become items."""
+        return False
+
+    def value_of(self, event: Any) -> object:
+        """The JSON value that is decoded to an item; by default the event's data. ValueError where it is no JSON."""
+        return event.json()
+
+    def fold(self, state: Any, item: T) -> Any:
+        """What *state* becomes with *item*; it is None at first. A subclass that has it can :meth:`get_final`."""
+        raise TypeError(f"{type(self).__name__} must define fold(self, state, item), or be given one")
+
+    def resume_options(self, options: RequestOptions, last_event_id: str) -> RequestOptions | None:
+        """The request that goes on after *last_event_id*, None where there is none.
+
+        By default a GET is repeated with the field ``Last-Event-ID`` (WHATWG HTML section 9.2.3), and nothing else is.
+        """
+        if options.method != "GET":
+            return None
+        headers = {} if isinstance(options.headers, NotGiven) else options.headers
+        return attrs.evolve(options, headers={**headers, "Last-Event-ID": last_event_id})
+
+    # -- for the client
+
+    def _make_decoder(self) -> Any:
+        return self._client._make_sse_decoder()
 
     async def check(self) -> None:
         """APIResponseValidationError unless the answer is an event stream. Called before the stream is handed out."""
         response = self.response
         media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if response.status_code in (204, 205):
-            self._over = True
+            self._over = self._complete = True
             await response.aclose()
-        elif media_type and media_type != "text/event-stream":
+        elif not self._accepts(media_type):
             await response.read_at_most(self._client.max_error_body)
             raise APIResponseValidationError(
                 f"Asked for an event stream, the server answered with {media_type}.",
                 response=response,
                 body=_parsed(response),
             )
+
+    def _accepts(self, media_type: str) -> bool:
+        return not media_type or media_type == "text/event-stream"
 
     async def wait_for_first(self) -> None:
         """Read up to the first event; :class:`ErrorEvent` if that is an error."""
@@ -135,6 +179,14 @@ class AsyncStream(Generic[T]):
                 raise failure
             self._events.appendleft(event)
 
+    # -- items
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The id of the last event, None where the server gave none."""
+        found: str | None = getattr(self._decoder, "last_event_id", None)
+        return found
+
     def __aiter__(self) -> Self:
         return self
 
@@ -142,27 +194,102 @@ class AsyncStream(Generic[T]):
         if self._over and not self._events:
             raise StopAsyncIteration
         try:
-            event = await self._next_event()
+            event = await self._next_or_resumed()
             if event is not None and not self.is_terminal(event):
                 failure = self._error_of(event)
                 if failure is not None:
                     raise failure.make()
-                return self._item(event)
+                item = self._item(event)
+                if self._folds:
+                    self.state = self.fold(self.state, item)
+                self._given += 1
+                return item
         except Exception as exc:  # a wait that was cancelled loses nothing: it may be taken up again
             await self._give_up()
             if isinstance(exc, APIError):
                 exc.attempts = exc.attempts or self.response.attempts
             raise
+        self._complete = True
         await self.close()
-        if event is None and self._says_its_end:
-            message = "The stream ended before the event that ends it."
-            request = self.response.request
-            error = StreamTruncatedError(message, request=request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
-            error.attempts = self.response.attempts
-            raise error
         raise StopAsyncIteration
 
-    async def _next_event(self) -> ServerSentEvent | None:
+    async def until_done(self) -> None:
+        """Read to the end. RuntimeError where the stream was closed before."""
+        async for _ in self:
+            pass
+        if not self._complete:
+            raise RuntimeError("the stream was closed, or failed, before its end")
+
+    async def get_final(self, fold: Callable[[Any, T], Any] | None = None, initial: Any = None) -> Any:
+        """Read to the end; what all items make together.
+
+        With :meth:`fold` of the class, items that were taken before count too. A *fold* given here, with what it begins
+        with, sees every item of the stream: RuntimeError where some have been taken.
+        """
+        if fold is None:
+            if not self._folds:
+                self.fold(None, cast("T", None))
+            await self.until_done()
+            return self.state
+        if self._given:
+            raise RuntimeError("items were taken before get_final(fold): let the class define fold() instead")
+        state = initial
+        async for item in self:
+            state = fold(state, item)
+        await self.until_done()
+        return state
+
+    async def _next_or_resumed(self) -> Any:
+        """The next event, None after the last one: where the stream was cut, it is asked for again if that is wanted."""
+        while True:
+            cut: APIConnectionError
+            try:
+                event = await self._next_event()
+            except APIConnectionError as exc:
+                if isinstance(exc, DeadlineExceededError) or not exc.retryable:
+                    raise
+                cut = exc
+            else:
+                if event is not None or self._over:
+                    self._resumes = 0
+                    return event
+                if not self._says_its_end and not self.max_resumes:
+                    return None
+                message = "The stream ended before the event that ends it."
+                request = self.response.request
+                cut = StreamTruncatedError(message, request=request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
+            await self._resume(cut)
+
+    @property
+    def _says_its_end(self) -> bool:
+        return self.terminator is not None or type(self).is_terminal is not AsyncStream.is_terminal
+
+    async def _resume(self, cut: APIConnectionError) -> None:
+        """Ask for the rest; *cut* is raised where that is not wanted, or not possible (any more)."""
+        given, last_event_id = self.response.given, self.last_event_id
+        if self._resumes >= self.max_resumes or last_event_id is None or not isinstance(given, RequestOptions):
+            raise cut
+        options = self.resume_options(given, last_event_id)
+        if options is None:
+            raise cut
+        client = self._client
+        told: int | None = getattr(self._decoder, "reconnection_time", None)
+        wait = retry.backoff(client._retry, self._resumes, random.random()) if told is None else told / 1000
+        deadline = self.response.deadline
+        if deadline is not None and anyio.current_time() + wait >= deadline:
+            raise cut
+        self._resumes += 1
+        await self._give_up()
+        logger.info("resume %d of %d in %.3g s: %s", self._resumes, self.max_resumes, wait, cut)
+        await anyio.sleep(wait)
+        response = await client._reopen(options, deadline)
+        self.response, self._body, self._over = response, None, False
+        self._decoder = self._make_decoder()
+        if isinstance(self._decoder, SSEDecoder):
+            self._decoder.resume_from(last_event_id)
+        await self.check()
+
+    async def _next_event(self) -> Any:
         """The next event, None at the end of the body. Limited by ``event_timeout``."""
         if self._events:
             return self._events.popleft()
@@ -175,55 +302,71 @@ class AsyncStream(Generic[T]):
         message = f"The stream gave no item for {limit:g} s (event_timeout)."
         raise ReadTimeoutError(message, request=self.response.request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
 
-    async def _read_event(self) -> ServerSentEvent | None:
+    async def _read_event(self) -> Any:
+        if self._over:
+            return None
         if self._body is None:
             self._body = self.response.iter_bytes()
-        while not self._events:
+        while True:
+            while self._events:
+                event = self._events.popleft()
+                if not self.is_skipped(event):
+                    return event
             if self._too_large is not None:
                 raise APIResponseValidationError(f"{self._too_large}.", response=self.response) from self._too_large
             try:
                 chunk = await anext(self._body)
             except StopAsyncIteration:
-                return None
-            try:
-                self._events.extend(self._decoder.feed(chunk))
-            except EventTooLarge as exc:
-                self._events.extend(exc.events)
-                self._too_large = exc
-        return self._events.popleft()
+                finish = getattr(self._decoder, "finish", None)
+                if finish is not None:
+                    self._take(finish)
+                if not self._events and self._too_large is None:
+                    return None
+            else:
+                self._take(self._decoder.feed, chunk)
 
-    def _error_of(self, event: ServerSentEvent) -> ErrorEvent | None:
+    def _take(self, decode: Callable[..., Iterable[Any]], *data: bytes) -> None:
+        try:
+            self._events.extend(decode(*data))
+        except (EventTooLarge, LineTooLarge) as exc:
+            self._events.extend(exc.events)
+            self._too_large = exc
+
+    def _error_of(self, event: Any) -> ErrorEvent | None:
         """The error that an event stands for, if it stands for one."""
-        named = event.event == "error"
+        named = getattr(event, "event", None) == "error"
         if not named and '"error"' not in event.data:
             return None
         try:
-            body: Any = _json.loads(event.data.encode("utf-8"))
+            body: Any = event.json()
         except ValueError:
             body = event.data
-        detail: Any = body.get("error") if isinstance(body, dict) else None  # pyright: ignore[reportUnknownMemberType]
+        detail: Any = body.get("error") if isinstance(body, dict) else None
         if not named and detail is None:
             return None
-        kind = detail.get("type") if isinstance(detail, dict) else None  # pyright: ignore[reportUnknownMemberType]
+        kind = detail.get("type") if isinstance(detail, dict) else None
         status = STATUS_OF_ERROR_TYPE.get(kind) if isinstance(kind, str) else None
         return ErrorEvent(lambda: self._client._make_stream_error(body, status, self.response), status)
 
-    def _item(self, event: ServerSentEvent) -> T:
+    def _item(self, event: Any) -> T:
         cast_to = self._cast_to
-        if cast_to is ServerSentEvent:
-            return event  # type: ignore[return-value]
+        if cast_to is type(event):
+            return event  # type: ignore[no-any-return]
         if cast_to is str:
-            return event.data  # type: ignore[return-value]
+            return event.data  # type: ignore[no-any-return]
         try:
-            value = _json.loads(event.data.encode("utf-8"))
+            value = self.value_of(event)
         except ValueError as exc:
-            message = f"An event of the stream is not JSON: {exc}."
+            message = f"{self._where(event)} is not JSON: {exc}."
             raise APIResponseValidationError(message, response=self.response, body=event.data) from exc
         try:
             item: T = self._client._codec.decode(value, cast_to, strict=self._client._is_strict(self._options))
         except DoesNotFit as exc:
             raise DecodeError.of([f"${p}" for p in exc.problems], self.response, value) from exc
         return item
+
+    def _where(self, event: Any) -> str:
+        return "An event of the stream"
 
     async def _give_up(self) -> None:
         """Close after an error: nothing is waited for."""
@@ -246,6 +389,23 @@ class AsyncStream(Generic[T]):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.close()
+
+
+class AsyncJSONLStream(AsyncStream[T]):
+    """The items of a body of JSON lines, each decoded to ``T``: one JSON text a line, of any media type.
+
+    Blank lines are skipped; an object with an ``error`` that is not null is raised. A line that is no JSON is an
+    :class:`APIResponseValidationError` with its number.
+    """
+
+    def _make_decoder(self) -> Any:
+        return JSONLinesDecoder(max_line_size=self._client.max_event_size)
+
+    def _accepts(self, media_type: str) -> bool:
+        return True
+
+    def _where(self, event: Any) -> str:
+        return f"Line {event.number} of the stream"
 
 
 def _parsed(response: Response) -> object:

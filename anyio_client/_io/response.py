@@ -281,7 +281,9 @@ class Response:
         return self._raw
 
     _raw_taken = False
-    deadline: float | None = None  # of the call that it belongs to, absolute
+    # Of the call that it belongs to, for the front rooms: its deadline (absolute), and its options as they were given.
+    deadline: float | None = None
+    given: object = None
     opened_stream: object = None  # for the client: the stream over this body, between its first event and its delivery
 
     def limit_to(self, deadline: float) -> None:
@@ -321,4 +323,5 @@ class Response:
             state["_content"] = b""
         state["_raw"] = None
         state.pop("opened_stream", None)
+        state.pop("given", None)
         return state

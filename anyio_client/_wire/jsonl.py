@@ -13,11 +13,11 @@ __all__ = ["JSONLine", "JSONLinesDecoder", "LineTooLarge"]
 
 
 class LineTooLarge(ValueError):
-    """One line is larger than allowed. ``lines``: those that came complete before it."""
+    """One line is larger than allowed. ``events``: the lines that came complete before it."""
 
-    def __init__(self, limit: int, number: int, lines: list[JSONLine]) -> None:
+    def __init__(self, limit: int, number: int, events: list[JSONLine]) -> None:
         super().__init__(f"line {number} took more than {limit} bytes")
-        self.lines = lines
+        self.events = events
 
 
 @attrs.frozen

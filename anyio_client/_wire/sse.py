@@ -7,11 +7,12 @@ event waits for a byte that it does not need. Lines are cut as bytes; only what 
 
 from __future__ import annotations
 
-import json as _json
 import re
 from typing import Final
 
 import attrs
+
+from . import json as _json
 
 __all__ = ["MAX_EVENT_SIZE", "EventTooLarge", "SSEDecoder", "ServerSentEvent"]
 
@@ -43,7 +44,7 @@ class ServerSentEvent:
 
     def json(self) -> object:
         """The data as JSON. ValueError where it is none."""
-        return _json.loads(self.data)
+        return _json.loads(self.data.encode("utf-8"))
 
 
 class SSEDecoder:
@@ -60,11 +61,23 @@ class SSEDecoder:
         self._size = 0  # bytes of the unfinished event, its complete lines
         self._retry: int | None = None
         self._id = last_event_id
+        # What a reconnect needs: the id as of the last complete event (also one without data), and the time to wait.
+        self._last_event_id = last_event_id
+        self._reconnection_time: int | None = None
 
     @property
     def last_event_id(self) -> str | None:
-        """What a reconnect would send as ``Last-Event-ID``."""
-        return self._id
+        """What a reconnect sends as ``Last-Event-ID``; that of an event which is not complete does not count."""
+        return self._last_event_id
+
+    @property
+    def reconnection_time(self) -> int | None:
+        """Milliseconds that the server asked to wait before a reconnect, None where it did not."""
+        return self._reconnection_time
+
+    def resume_from(self, last_event_id: str) -> None:
+        """Begin with this id, as the one after a reconnect does."""
+        self._id = self._last_event_id = last_event_id
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """The events that *chunk* completes. :class:`EventTooLarge` above the limit, after which it is unusable."""
@@ -127,9 +140,10 @@ class SSEDecoder:
             if b"\0" not in value:
                 self._id = value.decode(errors="replace")
         elif name == b"retry" and value.isdigit() and len(value) < 20:
-            self._retry = int(value)
+            self._retry = self._reconnection_time = int(value)
 
     def _dispatch(self, events: list[ServerSentEvent]) -> None:
+        self._last_event_id = self._id
         if self._data:
             data = b"\n".join(self._data).decode(errors="replace")
             events.append(ServerSentEvent(self._event, data, self._id, self._retry))

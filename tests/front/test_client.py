@@ -105,7 +105,7 @@ def client_of(transport: Recording, **options: Any) -> AsyncAPIClient:
         ({"auth": lambda: "token"}, TypeError, "bearer token or a"),
         ({"retry": 3}, TypeError, "RetryPolicy"),
         ({"converter": dict}, TypeError, "cattrs.Converter"),
-        ({"middleware": [lambda request, call_next: None]}, ValueError, "not supported yet"),
+        ({"middleware": [lambda request, call_next: None]}, TypeError, "a middleware is an `async def"),
         ({"http_client": HTTPTransport}, TypeError, "takes a Transport.*not the class HTTPTransport"),
         ({"http_client": "http://user:pass@proxy"}, TypeError, "takes a Transport.*not a str"),
         ({"http_client": object()}, TypeError, "MockTransport"),
@@ -164,10 +164,9 @@ async def test_with_options_refuses_what_it_does_not_know() -> None:
         ({"colour": "red"}, TypeError, "unknown option 'colour'"),
         ({"headers": {"Transfer-Encoding": "chunked"}}, ValueError, "Transfer-Encoding"),
         ({"headers": {"Content-Length": "7"}}, ValueError, "Content-Length is 7"),
-        ({"files": {}}, ValueError, "files= is not supported yet"),
-        ({"form": {"a": 1}}, ValueError, "form= is not supported yet"),
-        ({"compress": "gzip"}, ValueError, "compress= is not supported yet"),
-        ({"progress": print}, ValueError, "progress= is not supported yet"),
+        ({"files": b"abc"}, TypeError, "files= takes a mapping"),
+        ({"compress": "br"}, ValueError, "compress must be 'gzip' or 'zstd'"),
+        ({"progress": 1}, TypeError, "progress must be callable"),
         ({"trailers": dict}, ValueError, "trailers= is not supported yet"),
         ({"on_informational": print}, ValueError, "on_informational= is not supported yet"),
         ({"expect_continue": True}, ValueError, "expect_continue= is not supported yet"),
@@ -187,10 +186,10 @@ async def test_wrong_arguments_of_verbs_are_refused_before_anything_is_sent() ->
     client = client_of(transport)
     with pytest.raises(TypeError, match="body= or content="):
         await client.post("/", cast_to=object, body={}, content=b"")
-    with pytest.raises(ValueError, match="files= is not supported yet"):
-        await client.post("/", cast_to=object, files={"a": b"b"})
-    with pytest.raises(ValueError, match="form= is not supported yet"):
-        await client.put("/", cast_to=object, form={"a": "b"})
+    with pytest.raises(TypeError, match="a path or a content"):
+        await client.post("/", cast_to=object, files={"a": "b"})
+    with pytest.raises(TypeError, match="body= or form="):
+        await client.put("/", cast_to=object, body={}, form={"a": "b"})
     with pytest.raises(ValueError, match="GET requests have no body"):
         await client.request(object, {"method": "get", "json_data": {}})
     with pytest.raises(ValueError, match="HEAD requests have no body"):

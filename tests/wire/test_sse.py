@@ -98,8 +98,10 @@ def test_a_byte_order_mark_is_one_only_at_the_very_beginning() -> None:
 def test_the_last_id_is_known_for_a_reconnect() -> None:
     decoder = SSEDecoder()
     assert decoder.last_event_id is None
-    decoder.feed(b"id: 7\n")
-    assert decoder.last_event_id == "7"
+    decoder.feed(b"id: 7\nretry: 20\n")
+    assert decoder.last_event_id is None  # the event is not complete
+    decoder.feed(b"\n")
+    assert (decoder.last_event_id, decoder.reconnection_time) == ("7", 20)
     decoder = SSEDecoder(last_event_id="5")
     assert decoder.feed(b"data: a\n\n") == [ServerSentEvent(None, "a", "5")]
 
