@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
+    from ._convert import extra_fields
     from ._core.retry import (
         RetryBudget,
         RetryPolicy,
     )
     from ._io.response import Response
+    from ._middleware import Middleware
     from ._model.errors import (
         AnyioClientError,
         APIConnectionError,
@@ -70,7 +72,6 @@ if TYPE_CHECKING:
         not_given,
         omit,
     )
-    from ._middleware import Middleware
     from ._model.headers import Headers
     from ._model.options import RequestOptions
     from ._model.query import (
@@ -183,6 +184,7 @@ _HOMES = {
     "WriteTimeoutError": "._model.errors",
     "async_to_raw_response_wrapper": "._resource",
     "async_to_streamed_response_wrapper": "._resource",
+    "extra_fields": "._convert",
     "make_request_options": "._resource",
     "not_given": "._model.given",
     "omit": "._model.given",
@@ -262,6 +264,7 @@ __all__ = [
     "WriteTimeoutError",
     "async_to_raw_response_wrapper",
     "async_to_streamed_response_wrapper",
+    "extra_fields",
     "make_request_options",
     "not_given",
     "omit",

@@ -7,8 +7,8 @@ sends the same bytes; the caller's objects are never changed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import attrs
 
@@ -78,8 +78,7 @@ async def make_payload(codec: Codec, qs: Querystring, options: RequestOptions) -
     form_type = _own_form_type(options)
     payload = Payload()
     if options.content is not None:
-        content = options.content
-        payload = Payload(content if type(content) is bytes else await upload.make_content(content))
+        payload = Payload(await upload.make_content(options.content))
     elif options.files or (form_type is not None and (has_json(options) or options.form is not None)):
         payload = await _multipart(codec, qs, options, form_type)
     elif options.form is not None:
@@ -89,14 +88,14 @@ async def make_payload(codec: Codec, qs: Querystring, options: RequestOptions) -
     elif has_json(options) or options.extra_json is not None:
         build.check_body_allowed(options.method, "a JSON body")
         payload = Payload(codec.encode(_json(codec, options)), "application/json")
-    if payload.body is None:
+    body = payload.body
+    if body is None:
         return payload
     if options.compress is not None:
-        payload = attrs.evolve(payload, body=upload.compressed(payload.body, options.compress), coding=options.compress)
-        assert payload.body is not None
+        body = upload.compressed(body, options.compress)
     if options.progress is not None:
-        payload = attrs.evolve(payload, body=upload.reported(payload.body, options.progress))
-    return payload
+        body = upload.reported(body, options.progress)
+    return attrs.evolve(payload, body=body, coding=options.compress)
 
 
 def _check_one_body(options: RequestOptions) -> None:
@@ -129,10 +128,10 @@ async def _multipart(codec: Codec, qs: Querystring, options: RequestOptions, for
     build.check_body_allowed(options.method, "a form with files")
     fields: list[tuple[str, str]] = []
     if has_json(options) or options.extra_json is not None:
-        data = _json(codec, options)
-        if not isinstance(data, Mapping):
+        data: Any = _json(codec, options)
+        if not isinstance(data, dict):
             raise TypeError("with files=, body= must be a mapping: its values become the fields of the form")
-        fields += _FORM_FIELDS.stringify_items(data)
+        fields += _FORM_FIELDS.stringify_items(cast("dict[str, object]", data))
     if options.form is not None:
         fields += qs.stringify_items(_mapping("form", options.form))
     boundary = (multipart.boundary_of(form_type) if form_type else None) or upload.new_boundary()
@@ -156,6 +155,3 @@ def _json(codec: Codec, options: RequestOptions) -> Any:
         raise TypeError("extra_json merges into a JSON object; this body is none")
     merged: dict[str, object] = {**plain, **options.extra_json}
     return {name: value for name, value in merged.items() if not isinstance(value, Omit)}
-
-
-Progress = Callable[[int, int | None], object]

@@ -36,6 +36,7 @@ from ._core.call import (
 )
 from ._io.response import Response
 from ._log import logger
+from ._middleware import RequestChanges, Result, snapshot
 from ._model.errors import (
     APIConnectionError,
     APIResponseValidationError,
@@ -44,7 +45,6 @@ from ._model.errors import (
     Outcome,
     Phase,
 )
-from ._middleware import RequestChanges, Result, snapshot
 from ._model.given import NotGiven
 from ._model.options import RequestOptions
 from ._model.request import Request, StreamedBody
@@ -496,15 +496,18 @@ def _describe(request: Request, payload: Payload, own: Mapping[str, Any], omitte
     request.body = body.content if isinstance(body, StreamedBody) and body.content is not None else body
     if payload.content_type is not None and "content-type" not in omitted:
         given = any(name.lower() == "content-type" for name in own)
-        if not given and (payload.replaces or "content-type" not in headers):
+        if (not given and (payload.replaces or "content-type" not in headers)) or (
+            payload.boundary is not None and _wants_boundary(headers["content-type"])
+        ):
             headers["Content-Type"] = payload.content_type
-        elif payload.boundary is not None and multipart.is_form_data(headers["content-type"]):
-            if multipart.boundary_of(headers["content-type"]) is None:
-                headers["Content-Type"] = payload.content_type
     if payload.coding is not None:
         if "content-encoding" in headers:
             raise ValueError("compress= sets Content-Encoding: the headers must not set it too")
         headers["Content-Encoding"] = payload.coding
+
+
+def _wants_boundary(content_type: str) -> bool:
+    return multipart.is_form_data(content_type) and multipart.boundary_of(content_type) is None
 
 
 _LATER = ("expect_continue", "on_informational", "trailers")

@@ -35,7 +35,12 @@ from ._model.request import Request
 from ._model.timeouts import DEFAULT_TIMEOUT, Timeout, check_seconds
 from ._model.url import URL, refuse_scheme
 from ._pages import AsyncPage
-from ._resource import take_raw_mode
+from ._resource import (
+    ResourceView,
+    async_to_raw_response_wrapper,
+    async_to_streamed_response_wrapper,
+    take_raw_mode,
+)
 from ._response import AsyncAPIResponse, BaseAPIResponse
 from ._streaming import AsyncStream, make_decoder
 from ._verbs import Verbs
@@ -281,6 +286,16 @@ class AsyncAPIClient(Verbs):
         return new
 
     copy = with_options
+
+    @property
+    def with_raw_response(self) -> Any:
+        """The resources of this client, their methods giving the response (its body read)."""
+        return ResourceView(self, async_to_raw_response_wrapper)
+
+    @property
+    def with_streaming_response(self) -> Any:
+        """The resources of this client, their methods giving, in an ``async with``, the response, its body unread."""
+        return ResourceView(self, async_to_streamed_response_wrapper)
 
     # -- life cycle
 

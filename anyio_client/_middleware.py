@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 
@@ -65,7 +65,7 @@ def make_rings(middleware: Sequence[object]) -> tuple[Ring | None, Ring | None]:
                     "a middleware is an `async def mw(request, call_next)`, or an object with around_call or "
                     f"around_attempt, not {one.__name__ if isinstance(one, type) else type(one).__name__}"
                 )
-            around_attempt = one
+            around_attempt = cast("Layer", one)
         if around_call is not None:
             calls.append(around_call)
         if around_attempt is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urljoin
 
 import anyio
@@ -132,12 +132,13 @@ class _DataPage(AsyncPage[T]):
     @classmethod
     def _from_json(cls, value: object) -> object:
         if isinstance(value, list):
-            return {"data": value}
-        if not isinstance(value, dict) or cls._get_page_items is not _DataPage._get_page_items:
-            return value
-        if cls.items_field not in value:
+            return {"data": cast("Any", value)}
+        own: Any = cls._get_page_items  # pyright: ignore[reportUnknownMemberType]
+        if not isinstance(value, dict) or own is not _DataPage[Any]._get_page_items:
+            return cast("Any", value)
+        fields = cast("dict[str, object]", value)
+        if cls.items_field not in fields:
             raise DoesNotFit([f".{cls.items_field}: missing"], missing=True)
-        fields: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType]
         return {**fields, "data": fields[cls.items_field]}
 
     def _sent(self, name: str) -> str | None:
@@ -161,7 +162,8 @@ class CursorPage(_DataPage[T]):
     @classmethod
     def _from_json(cls, value: object) -> object:
         # An array has no place for a cursor.
-        return value if isinstance(value, list) else _renamed(super()._from_json(value), cls.cursor_field, "next_cursor")
+        shown: object = cast("Any", value) if isinstance(value, list) else super()._from_json(value)
+        return _renamed(shown, cls.cursor_field, "next_cursor")
 
     def next_page_info(self) -> PageInfo | None:
         return PageInfo(params={self.cursor_param: self.next_cursor}) if self.next_cursor else None
@@ -182,7 +184,8 @@ class TokenPage(_DataPage[T]):
     @classmethod
     def _from_json(cls, value: object) -> object:
         # An array has no place for a token.
-        return value if isinstance(value, list) else _renamed(super()._from_json(value), cls.token_field, "next_page_token")
+        shown: object = cast("Any", value) if isinstance(value, list) else super()._from_json(value)
+        return _renamed(shown, cls.token_field, "next_page_token")
 
     def next_page_info(self) -> PageInfo | None:
         return PageInfo(params={self.token_param: self.next_page_token}) if self.next_page_token else None
@@ -249,8 +252,8 @@ class LinkPage(_DataPage[T]):
 
 def _renamed(value: object, name: str, to: str) -> object:
     if name == to or not isinstance(value, dict):
-        return value
-    fields: dict[str, object] = value  # pyright: ignore[reportUnknownVariableType]
+        return cast("Any", value)
+    fields = cast("dict[str, object]", value)
     return {**fields, to: fields.get(name)}
 
 
@@ -445,7 +448,8 @@ class PrefetchedItems(Generic[T, PageT]):
 
     def __init__(self, prefetch: Prefetch[T, PageT]) -> None:
         self._prefetch = prefetch
-        self._items = _ItemIterator[T](_PrefetchedPages(prefetch))
+        pages: AsyncIterator[AsyncPage[Any]] = _PrefetchedPages(prefetch)
+        self._items = _ItemIterator[T](pages)
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self._items
@@ -456,11 +460,12 @@ class PrefetchedItems(Generic[T, PageT]):
 
 
 class _PrefetchedPages(Generic[PageT]):
-    def __init__(self, prefetch: Prefetch[Any, PageT]) -> None:
+    def __init__(self, prefetch: Prefetch[Any, Any]) -> None:
         self._prefetch = prefetch
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> PageT:
-        return await self._prefetch.next_page()
+        page: PageT = await self._prefetch.next_page()
+        return page

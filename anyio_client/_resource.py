@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncAPIResource",
+    "ResourceView",
     "async_to_raw_response_wrapper",
     "async_to_streamed_response_wrapper",
     "make_request_options",
@@ -29,7 +30,10 @@ R = TypeVar("R")
 
 
 class AsyncAPIResource:
-    """A group of operations of an SDK: ``self._get``, ``self._post``... are the client's verbs."""
+    """A group of operations of an SDK: ``self._get``, ``self._post``... are the client's verbs.
+
+    ``with_raw_response`` and ``with_streaming_response`` are the same operations, giving the response.
+    """
 
     _client: AsyncAPIClient
 
@@ -44,6 +48,35 @@ class AsyncAPIResource:
 
     async def _sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
+
+    @property
+    def with_raw_response(self) -> Any:
+        """This resource, its methods giving the response (its body read) in place of the decoded object."""
+        return ResourceView(self, async_to_raw_response_wrapper)
+
+    @property
+    def with_streaming_response(self) -> Any:
+        """This resource, its methods giving, in an ``async with``, the response with its body unread."""
+        return ResourceView(self, async_to_streamed_response_wrapper)
+
+
+class ResourceView:
+    """A resource (or a client, for its resources) seen with every method wrapped; resources below it too.
+
+    It works for all methods that pass their ``extra_headers`` on to the call.
+    """
+
+    def __init__(self, target: object, wrapper: Callable[[Any], Any]) -> None:
+        self._target = target
+        self._wrapper = wrapper
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._target, name)
+        if isinstance(found, AsyncAPIResource):
+            return ResourceView(found, self._wrapper)
+        if name.startswith("_") or not callable(found) or not isinstance(self._target, AsyncAPIResource):
+            raise AttributeError(f"{name} of {type(self._target).__name__} is no method of a resource")
+        return self._wrapper(found)
 
 
 def make_request_options(

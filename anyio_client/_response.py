@@ -5,14 +5,11 @@ from __future__ import annotations
 import codecs
 import datetime
 import os
-import pathlib
-import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_origin
 
-import anyio
-
 from ._convert import DoesNotFit
+from ._download import Download
 from ._io.response import BodyIterator, Response
 from ._model.errors import APIResponseValidationError, DecodeError, find_request_id
 from ._model.headers import Headers
@@ -233,37 +230,22 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
     ) -> None:
         """Write the body to *path*: under a temporary name first, so that *path* is whole or absent.
 
-        ``progress`` is called with the bytes written and the total, None where it is unknown.
+        ``progress`` is called with the bytes written and the total, None where it is unknown. ``resume=True``: where the
+        server's answer has a strong validator (RFC 9110 section 8.8), a cut is continued by a range request, as often as
+        the client's ``max_retries`` says without progress, and what a failed call has written is gone on with by the
+        next one. Otherwise it changes nothing.
         """
-        if resume:
-            raise ValueError("resume=True is not supported yet")
-        target = anyio.Path(path)
-        length = self.headers.get("content-length")
-        total = int(length) if length is not None and "content-encoding" not in self.headers else None
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-        done = 0
+        download = Download(self._client, self.http_response, path, progress)
         try:
-            async with await anyio.open_file(temporary, "xb") as file:
-                async for piece in self.iter_bytes():
-                    await file.write(piece)
-                    done += len(piece)
-                    if progress is not None:
-                        progress(done, total)
-            await temporary.replace(target)
-        except BaseException:
-            _remove(temporary)
-            raise
+            await (download.save_resuming() if resume else download.save())
+        finally:
+            self.http_response = download.response
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
-
-
-def _remove(path: anyio.Path) -> None:
-    """Short, and not to be cancelled."""
-    pathlib.Path(path).unlink(missing_ok=True)
 
 
 def _name(cast_to: Any) -> str:

@@ -206,7 +206,6 @@ class PropertyInfo:
 
 _Slots: TypeAlias = list[tuple[Any, Any]]  # (container, key): where a file stands that is still to be read
 _LISTS = (list, Sequence, Iterable)
-_PLAIN = (str, int, float, bool, object, None)
 
 
 def maybe_transform(data: object, expected_type: object) -> Any:
@@ -214,7 +213,8 @@ def maybe_transform(data: object, expected_type: object) -> Any:
 
     Any metadata object with ``alias`` or ``format`` counts (see :class:`PropertyInfo`). It reaches through lists and
     other iterables (which become lists), dicts, unions, ``Required[]`` and ``NotRequired[]``. ``not_given`` and ``omit``
-    are left out of typed dicts, what has no annotation is left alone, and *data* is not changed.
+    are left out of typed dicts. *data* is not changed, and what no annotation says anything of stays the same object:
+    the client expands its iterators and leaves out its sentinels.
     """
     root, files = _transformed(data, expected_type)
     for container, key in files:
@@ -257,22 +257,22 @@ def _transform(container: Any, key: Any, hint: Any, info: Any, files: _Slots) ->
                 if is_given(item):
                     alias, inner = fields.get(name, (name, None))
                     made[alias] = item
-                    _transform(made, alias, inner, None, files)
+                    if inner is not None:
+                        _transform(made, alias, inner, None, files)
         elif origin in (dict, Mapping) and len(arguments) == 2:
             made = container[key] = dict(_items(value))
             for name in made:
                 _transform(made, name, arguments[1], None, files)
     elif origin in _LISTS and isinstance(value, Iterable) and not (isinstance(value, str | bytes) or _is_file(value)):
         made = container[key] = list(value)
-        inner = arguments[0] if arguments else None
-        for index in range(0 if inner in _PLAIN else len(made)):
-            _transform(made, index, inner, info, files)
+        for index in range(len(made)):
+            _transform(made, index, arguments[0] if arguments else None, info, files)
     elif info is not None:
         if info.format == "base64" and _is_file(value):
             files.append((container, key))
         elif info.format == "iso8601" and isinstance(value, datetime.date):
             container[key] = value.isoformat()
-        elif info.format == "custom" and isinstance(value, datetime.date) and info.format_template is not None:
+        elif info.format == "custom" and isinstance(value, datetime.date) and _says(info, "format_template"):
             container[key] = value.strftime(info.format_template)
 
 
@@ -283,7 +283,7 @@ def _bare(hint: Any, info: Any) -> tuple[Any, Any]:
         if origin is typing.Annotated:
             info = next((found for found in hint.__metadata__ if _says(found, "format")), info)
             hint = hint.__origin__
-        elif origin in (typing.Required, typing.NotRequired) or getattr(origin, "_name", "") == "ReadOnly":
+        elif _is_qualifier(origin):
             hint = typing.get_args(hint)[0]
         elif type(hint).__name__ == "TypeAliasType":
             hint = hint.__value__
@@ -293,15 +293,35 @@ def _bare(hint: Any, info: Any) -> tuple[Any, Any]:
 
 @functools.lru_cache(maxsize=4096)
 def _fields(cls: Any) -> dict[str, tuple[str, Any]]:
-    """The fields of a TypedDict: the name in JSON, and the annotation."""
+    """The fields of a TypedDict: the name in JSON, and the annotation, None where nothing in it matters."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    return {name: (_alias(hint) or name, hint) for name, hint in hints.items()}
+    return {name: (_alias(hint) or name, hint if _matters(hint, set()) else None) for name, hint in hints.items()}
+
+
+def _matters(hint: Any, seen: set[Any]) -> bool:
+    """Whether *hint*, or anything inside, says a name or a format. Most parameters of an API say none."""
+    hint, info = _bare(hint, None)
+    origin: Any = typing.get_origin(hint) or hint
+    if info is not None or not _is_typed_dict(origin):
+        return info is not None or any(_matters(inner, seen) for inner in typing.get_args(hint))
+    if origin in seen:  # it is being looked at, or said nothing
+        return False
+    seen.add(origin)
+    try:
+        inside = typing.get_type_hints(origin, include_extras=True).values()
+    except NameError:  # an annotation that cannot be read is an error once it is needed
+        return True
+    return any(_alias(inner) is not None or _matters(inner, seen) for inner in inside)
 
 
 def _alias(hint: Any) -> str | None:
-    while typing.get_origin(hint) in (typing.Required, typing.NotRequired):
+    while _is_qualifier(typing.get_origin(hint)):
         hint = typing.get_args(hint)[0]
     return next((found.alias for found in getattr(hint, "__metadata__", ()) if _says(found, "alias")), None)
+
+
+def _is_qualifier(origin: Any) -> bool:
+    return origin in (typing.Required, typing.NotRequired) or getattr(origin, "_name", "") == "ReadOnly"
 
 
 def _says(metadata: object, name: str) -> bool:

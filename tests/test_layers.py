@@ -27,12 +27,12 @@ OUTSIDE = {
     "_model": {"attrs", "idna"},
     "_core": {"attrs"},
     "_wire": {"attrs", "h11", "h2"},
-    "_io": {"anyio"},
+    "_io": {"anyio", "attrs"},
     "transports": {"anyio"},
     "sansio": set[str](),
     "front": {"anyio", "attrs"},
 }
-ONLY_IN = {"cattrs": {"_convert.py", "_client.py"}, "h11": {"h1.py"}, "h2": {"h2.py"}}
+ONLY_IN = {"cattrs": {"_convert", "_client.py"}, "h11": {"h1.py"}, "h2": {"h2.py"}}
 FORBIDDEN_STDLIB = {"asyncio", "socket", "ssl", "select", "selectors", "threading", "subprocess"}
 
 
@@ -82,7 +82,7 @@ def problems_of(source: str, parts: tuple[str, ...]) -> list[str]:
         elif package and package not in OUTSIDE[room]:
             if package not in ONLY_IN:
                 problems.append(f"{'/'.join(parts)}: {room} imports {package}")
-        if package in ONLY_IN and file not in ONLY_IN[package]:
+        if package in ONLY_IN and not {file, parts[0]} & ONLY_IN[package]:
             problems.append(f"{'/'.join(parts)}: {package} belongs into {sorted(ONLY_IN[package])}")
     return problems
 

@@ -15,7 +15,7 @@ import pathlib
 import stat
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
-from typing import Any, Self, TypeAlias, TypeVar, cast
+from typing import IO, Any, Self, TypeAlias, TypeVar, cast
 
 import anyio
 import anyio.lowlevel
@@ -30,12 +30,16 @@ from .._wire.coding import Compressor, make_compressor
 __all__ = ["FileContent", "Files", "PieceReader", "compressed", "form_data", "make_content", "new_boundary", "reported"]
 
 T = TypeVar("T")
-FileContent: TypeAlias = "bytes | bytearray | memoryview | io.IOBase | os.PathLike[str] | anyio.AsyncFile[bytes]"
-FileValue: TypeAlias = (
-    "FileContent | tuple[str | None, FileContent | str] | tuple[str | None, FileContent | str, str | None] "
-    "| tuple[str | None, FileContent | str, str | None, Mapping[str, str]]"
+FileContent: TypeAlias = (
+    bytes | bytearray | memoryview | IO[bytes] | io.IOBase | os.PathLike[str] | anyio.AsyncFile[bytes]
 )
-Files: TypeAlias = "Mapping[str, FileValue] | Iterable[tuple[str, FileValue]]"
+FileValue: TypeAlias = (
+    FileContent
+    | tuple[str | None, FileContent | str]
+    | tuple[str | None, FileContent | str, str | None]
+    | tuple[str | None, FileContent | str, str | None, Mapping[str, str]]
+)
+Files: TypeAlias = Mapping[str, FileValue] | Iterable[tuple[str, FileValue]]
 
 PIECE_SIZE = 256 * 1024  # bytes read at a time: a hop to a thread costs some 50 microseconds, a page cache read less
 SMALL_FORM = 64 * 1024  # a form up to this size without files is made at once
@@ -121,7 +125,12 @@ class FileSource:
     def _last_change(file: Any) -> int | None:
         try:
             return os.fstat(file.fileno()).st_mtime_ns
-        except (OSError, AttributeError, ValueError, TypeError):  # no file of the system: bytes in memory, a member of a zip
+        except (
+            OSError,
+            AttributeError,
+            ValueError,
+            TypeError,
+        ):  # no file of the system: bytes in memory, a member of a zip
             return None
 
     def check(self) -> None:
@@ -211,14 +220,14 @@ async def _file_body(source: FileSource) -> StreamedBody:
     return StreamedBody(lambda: FileReader(source), replayable=source.replayable, length=source.length)
 
 
-async def make_content(content: object) -> bytes | StreamedBody:
+async def make_content(content: Any) -> bytes | StreamedBody:
     """*content* as a body: what :func:`make_body` takes, and files and paths. TypeError for what can be none."""
     source = FileSource.of(content)
     if source is not None:
         return await _file_body(source)
     if callable(content) and not isinstance(content, AsyncIterable | Iterable):
         return StreamedBody(lambda: _made(content()), replayable=True)
-    return make_body(content)
+    return make_body(cast("Any", content))
 
 
 def _made(content: Any) -> Any:
@@ -408,7 +417,8 @@ class _FormReader:
 async def form_data(fields: Iterable[tuple[str, str]], files: Files, boundary: str) -> bytes | StreamedBody:
     """``multipart/form-data``: the fields, then the files, in their order. TypeError for what can be no file."""
     parts = [_Part(multipart.part_head(boundary, name), _text(value)) for name, value in fields]
-    pairs: Any = files.items() if isinstance(files, Mapping) else files
+    given: Any = files
+    pairs: Any = given.items() if isinstance(given, Mapping) else given  # pyright: ignore[reportUnknownVariableType]
     for pair in pairs:
         if not (isinstance(pair, tuple | list) and len(cast("Any", pair)) == 2):
             raise TypeError("files= takes a mapping, or (name, file) pairs")
@@ -441,9 +451,11 @@ def _part(boundary: str, name: object, value: Any) -> _Part:
     headers: Mapping[str, str] | None = None
     is_field = False
     if isinstance(value, tuple):
-        given: tuple[Any, ...] = value
+        given: tuple[Any, ...] = value  # pyright: ignore[reportUnknownVariableType]
         if not 2 <= len(given) <= 4:
-            raise TypeError(f"the file {name!r}: a tuple is (name, content[, type[, headers]]), not {len(given)} values")
+            raise TypeError(
+                f"the file {name!r}: a tuple is (name, content[, type[, headers]]), not {len(given)} values"
+            )
         filename, value, content_type, headers = (*given, None, None)[:4]
         is_field = filename is None
         if filename is not None and not isinstance(filename, str):

@@ -18,7 +18,9 @@ from .url import URL
 __all__ = ["IDEMPOTENT_METHODS", "Content", "Pieces", "Request", "StreamedBody", "make_body"]
 
 Pieces: TypeAlias = "AsyncIterable[bytes] | Iterable[bytes]"
-Content: TypeAlias = "bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Pieces | Callable[[], Pieces]"
+Content: TypeAlias = (
+    "bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Pieces | Callable[[], Pieces]"
+)
 
 # RFC 9110 section 9.2.2
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -34,7 +36,7 @@ class StreamedBody:
     whole (:meth:`Request.read`), which keeps it in ``content``.
     """
 
-    source: Pieces | Callable[[], Pieces] = attrs.field(repr=False)
+    source: Pieces | Callable[[], Any] = attrs.field(repr=False)
     replayable: bool
     length: int | None = None
     used: bool = False

@@ -483,10 +483,6 @@ async def test_stream_to_file(tmp_path: Path) -> None:
     assert seen == [(3, 5), (5, 5)]
     assert os.listdir(tmp_path) == ["file"]
 
-    response = await opened(b"x")
-    with pytest.raises(ValueError, match="resume=True is not supported yet"):
-        await response.stream_to_file(target, resume=True)
-
     response = await opened(b"no gzip", **{"Content-Encoding": "gzip"})
     with pytest.raises(ContentDecodingError):
         await response.stream_to_file(target)
