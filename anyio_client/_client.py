@@ -425,8 +425,6 @@ class AsyncAPIClient(Verbs):
             headers, mode = take_raw_mode(options.headers)
             if mode is not RawMode.PARSED:
                 options = attrs.evolve(options, headers=headers, raw_mode=mode)
-        if stream_cls is not None and not stream:
-            raise TypeError("stream_cls= needs stream=True (or client.stream(...))")
         if not stream and isinstance(cast_to, type) and issubclass(cast_to, AsyncStream):
             raise TypeError(
                 f"cast_to={cast_to.__name__} is a stream class: pass stream=True, stream_cls={cast_to.__name__}"
@@ -487,7 +485,7 @@ class AsyncAPIClient(Verbs):
 
     async def _request_page(self, page: type[AsyncPage[Any]], model: Any, options: RequestOptions) -> Any:
         # Not page[model], which a subclass that left out the type argument (class Pets(CursorPage)) would refuse.
-        cast_to: Any = types.GenericAlias(page, (model,))
+        cast_to: Any = types.GenericAlias(get_origin(page) or page, (model,))
         result, response, sent = await self._call(cast_to, options, False, None)
         sent = attrs.evolve(sent, raw_mode=RawMode.PARSED)  # whoever asked for a raw page has it
 

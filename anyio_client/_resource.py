@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
@@ -84,7 +85,7 @@ def make_request_options(
     query: Mapping[str, object] | None = None,
     extra_headers: Mapping[str, str | Omit] | None = None,
     extra_query: Mapping[str, object] | None = None,
-    extra_body: Mapping[str, object] | None = None,
+    extra_body: object = None,
     idempotency_key: str | NotGiven | None = not_given,
     timeout: float | Timeout | NotGiven | None = not_given,
     post_parser: Callable[[Any], Any] | NotGiven = not_given,
@@ -145,6 +146,7 @@ def async_to_raw_response_wrapper(
 ) -> Callable[P, Awaitable[AsyncAPIResponse[R]]]:
     """*func* (which passes its ``extra_headers`` on to the call) giving the response, its body read, not decoded."""
 
+    @functools.wraps(func)
     async def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
         return await func(*args, **_marked(kwargs, "raw"))
 
@@ -156,6 +158,7 @@ def async_to_streamed_response_wrapper(
 ) -> Callable[P, AsyncResponseContextManager[AsyncAPIResponse[R]]]:
     """*func* giving, in an ``async with``, the response with its body unread."""
 
+    @functools.wraps(func)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
         return AsyncResponseContextManager(lambda: func(*args, **_marked(kwargs, "streamed")))
 

@@ -43,7 +43,7 @@ class BaseAPIResponse(Generic[R]):
         options: RequestOptions,
         retries_taken: int = 0,
     ) -> None:
-        self.http_response = raw
+        self.http_response: Response = raw
         self.retries_taken = retries_taken
         self._cast_to = cast_to
         self._client = client

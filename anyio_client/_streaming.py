@@ -78,8 +78,8 @@ class ErrorEvent(Exception):
 class AsyncStream(Generic[T]):
     """The items of an event stream, each decoded to ``T``; an async iterator that must be read to its end or closed.
 
-    A subclass says what ends it: ``terminator = "[DONE]"`` (an event with this data), or :meth:`is_terminal`; if the
-    connection ends before, :class:`StreamTruncatedError` is raised. Without either the end of the body ends it. Every
+    A subclass says what ends it: ``terminator = "[DONE]"`` (an event with this data), :meth:`is_terminal`, or
+    :meth:`is_last`; if the connection ends before, :class:`StreamTruncatedError` is raised. Without either the end of the body ends it. Every
     other event becomes an item, whatever its name, unless :meth:`is_skipped`; an error event is raised. With
     ``wait_first_event = True`` the call returns after the first event, so that an error there can be retried.
 
@@ -101,7 +101,7 @@ class AsyncStream(Generic[T]):
         client: AsyncAPIClient,
         options: RequestOptions | None = None,
     ) -> None:
-        self.response = response
+        self.response: Response = response
         self.state: Any = None  # what fold() has made of the items so far
         self._cast_to = cast_to
         self._client = client
@@ -121,6 +121,10 @@ class AsyncStream(Generic[T]):
     def is_terminal(self, event: Any) -> bool:
         """Whether this event ends the stream. It does not become an item."""
         return self.terminator is not None and event.data == self.terminator
+
+    def is_last(self, event: Any) -> bool:
+        """Whether this event ends the stream and becomes its last item, as Anthropic's ``message_stop`` does."""
+        return False
 
     def is_skipped(self, event: Any) -> bool:
         """Whether this event becomes no item, like the pings of some servers. By default all of them become items."""
@@ -203,6 +207,9 @@ class AsyncStream(Generic[T]):
                 if self._folds:
                     self.state = self.fold(self.state, item)
                 self._given += 1
+                if self.is_last(event):
+                    self._complete = True
+                    await self.close()
                 return item
         except Exception as exc:  # a wait that was cancelled loses nothing: it may be taken up again
             await self._give_up()
@@ -262,7 +269,9 @@ class AsyncStream(Generic[T]):
 
     @property
     def _says_its_end(self) -> bool:
-        return self.terminator is not None or type(self).is_terminal is not AsyncStream.is_terminal
+        cls = type(self)
+        own = cls.is_terminal is not AsyncStream.is_terminal or cls.is_last is not AsyncStream.is_last
+        return self.terminator is not None or own
 
     async def _resume(self, cut: APIConnectionError) -> None:
         """Ask for the rest; *cut* is raised where that is not wanted, or not possible (any more)."""
@@ -291,8 +300,10 @@ class AsyncStream(Generic[T]):
 
     async def _next_event(self) -> Any:
         """The next event, None at the end of the body. Limited by ``event_timeout``."""
-        if self._events:
-            return self._events.popleft()
+        while self._events:
+            event = self._events.popleft()
+            if not self.is_skipped(event):
+                return event
         limit = None if self._options is None else self._options.event_timeout
         if limit is None:
             return await self._read_event()

@@ -30,7 +30,7 @@ BASELINE = "httpx2"
 PAIRS = [(loop, peer) for loop in LOOPS for peer in PEERS if not (peer == "aiohttp" and loop == "trio")]
 TITLES = {"get": "GET, small JSON body as bytes", "typed": "POST of JSON, answer as a class"}
 PACKAGES = ["anyio-client", "anyio", "h11", "attrs", "cattrs", "httpx2", "httpcore2", "pydantic", "pydantic-core"]
-PACKAGES += ["aiohttp", "trio", "uvloop"]
+PACKAGES += ["aiohttp", "msgspec", "trio", "uvloop"]
 ROUND_LIMIT = 60.0  # seconds for one client in one round, far above what it takes
 # glibc moves its thresholds with the allocations that it happens to see: fixed, no client is lucky.
 MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "268435456"}
@@ -172,8 +172,19 @@ def report(rounds: Sequence[Round], times: int, pinned: bool, load: tuple[float,
             "",
             *table(rounds),
             "",
+            "## Decoding",
+            "",
+            *decoding(len(rounds)),
+            "",
         ]
     )
+
+
+def decoding(rounds: int) -> list[str]:
+    """The rows of decode.py, from a process of its own."""
+    command = [sys.executable, str(HERE / "decode.py"), str(2 * rounds + 1)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(), timeout=ROUND_LIMIT)
+    return done.stdout.splitlines()
 
 
 def functions(rounds: Sequence[Round], top: int) -> str:

@@ -55,6 +55,7 @@ class Exchange:
         "_clock",
         "_connection",
         "_events",
+        "_finished",
         "_received_before",
         "_reused",
         "number",
@@ -72,6 +73,7 @@ class Exchange:
         self._reused = connection.used
         self._received_before = connection.received
         self._body_sent = False
+        self._finished = False  # the codec knows that the body is complete
 
     # -- events from the wire
 
@@ -252,7 +254,7 @@ class Exchange:
     async def _send_body(self, body: bytes | StreamedBody, sent_before: int) -> None:
         """Send what the stream still keeps, then the body, then wait for the child's answer under the read limit."""
         connection, clock = self._connection, self._clock
-        wire, stream = connection.wire, connection.stream
+        stream = connection.stream
         began = anyio.current_time()
         try:
             try:
@@ -262,8 +264,9 @@ class Exchange:
                 elif len(body) > SMALL_BODY:
                     view = memoryview(body)
                     for place in range(0, len(body), PIECE_SIZE):
-                        await self._send_piece(view[place : place + PIECE_SIZE], sent_before)
-                wire.finish(self.number)
+                        last = place + PIECE_SIZE >= len(body)
+                        await self._send_piece(view[place : place + PIECE_SIZE], sent_before, last=last)
+                self._finish_sending()
                 connection.push()
                 while stream.unsent:
                     await self._drain(sent_before)
@@ -282,10 +285,12 @@ class Exchange:
         clock.allow(Phase.RECEIVE, clock.timeout.read)
 
     async def _send_pieces(self, body: StreamedBody, sent_before: int) -> None:
+        left = body.length if body.exact and body.length is not None else -1
         pieces = body.open()
         if not isinstance(pieces, AsyncIterable):
             for piece in pieces:
-                await self._send_piece(check_piece(piece), sent_before)
+                left -= memoryview(check_piece(piece)).nbytes
+                await self._send_piece(piece, sent_before, last=left == 0)
             return
         iterator: AsyncIterator[bytes] = aiter(pieces)
         complete = False
@@ -297,17 +302,26 @@ class Exchange:
                 except StopAsyncIteration:
                     complete = True
                     return
-                await self._send_piece(check_piece(piece), sent_before)
+                left -= memoryview(check_piece(piece)).nbytes
+                await self._send_piece(piece, sent_before, last=left == 0)
         finally:
             if not complete:
                 await _close_iterator(iterator)
 
-    async def _send_piece(self, piece: bytes | bytearray | memoryview, sent_before: int) -> None:
+    async def _send_piece(self, piece: bytes | bytearray | memoryview, sent_before: int, *, last: bool) -> None:
+        """Send one piece. *last*: nothing follows, which the codec is told at once, since the answer may come at once."""
         if not len(piece):
             return
         self._connection.wire.send(self.number, piece)
+        if last:
+            self._finish_sending()
         self._connection.push()
         await self._drain(sent_before)
+
+    def _finish_sending(self) -> None:
+        if not self._finished:
+            self._finished = True
+            self._connection.wire.finish(self.number)
 
     async def _drain(self, sent_before: int) -> None:
         """Wait until the kernel has taken everything, under the write limit. Always a checkpoint."""

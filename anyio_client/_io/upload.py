@@ -217,7 +217,7 @@ class FileReader:
 
 async def _file_body(source: FileSource) -> StreamedBody:
     await source.measure()
-    return StreamedBody(lambda: FileReader(source), replayable=source.replayable, length=source.length)
+    return StreamedBody(lambda: FileReader(source), replayable=source.replayable, length=source.length, exact=True)
 
 
 async def make_content(content: Any) -> bytes | StreamedBody:
@@ -346,12 +346,13 @@ def reported(body: bytes | StreamedBody, progress: Callable[[int, int | None], o
     if isinstance(body, bytes):
         view = memoryview(body)
         pieces = [view[place : place + PIECE_SIZE] for place in range(0, len(body), PIECE_SIZE)]
-        body = StreamedBody(cast("Any", pieces), replayable=True, length=len(body))
+        body = StreamedBody(cast("Any", pieces), replayable=True, length=len(body), exact=True)
     inner = body
     return StreamedBody(
         cast("Any", lambda: _Reported(inner.open(), inner.length, progress)),
         replayable=inner.replayable,
         length=inner.length,
+        exact=inner.exact,
     )
 
 
@@ -433,7 +434,7 @@ async def form_data(fields: Iterable[tuple[str, str]], files: Files, boundary: s
     if not sources and total is not None and total <= SMALL_FORM:
         return b"".join([part.head + cast("bytes", part.content) + b"\r\n" for part in parts]) + end
     replayable = all(source.replayable for source in sources)
-    return StreamedBody(lambda: _FormReader(parts, end), replayable=replayable, length=total)
+    return StreamedBody(lambda: _FormReader(parts, end), replayable=replayable, length=total, exact=True)
 
 
 def _text(value: str) -> bytes:

@@ -391,6 +391,14 @@ class APIResponseValidationError(APIError):
         self.status_code = response.status_code
 
 
+SHOWN_PROBLEMS = 10  # in the message; all of them stand in ``problems``
+
+
+def _summary(problems: list[str]) -> str:
+    more = f"; and {len(problems) - SHOWN_PROBLEMS} more" if len(problems) > SHOWN_PROBLEMS else ""
+    return f"The answer does not fit: {'; '.join(problems[:SHOWN_PROBLEMS])}{more}"
+
+
 class DecodeError(APIResponseValidationError):
     """The JSON does not fit ``cast_to``. ``problems``: one text each, beginning with its JSON path."""
 
@@ -405,9 +413,7 @@ class DecodeError(APIResponseValidationError):
         problems: list[str] | None = None,
     ) -> None:
         self.problems = problems or []
-        super().__init__(
-            message or f"The answer does not fit: {'; '.join(self.problems)}", response=response, body=body
-        )
+        super().__init__(message or _summary(self.problems), response=response, body=body)
 
     @classmethod
     def of(cls, problems: list[str], response: ResponseFacts, body: object) -> Self:

@@ -48,8 +48,8 @@ class Omit:
     def __hash__(self) -> int:
         return hash(Omit)
 
-    def __reduce__(self) -> str:
-        return "omit"
+    def __reduce__(self) -> str | tuple[type[Omit], tuple[()]]:
+        return "omit" if self is omit else (Omit, ())
 
 
 not_given: Final = NotGiven()

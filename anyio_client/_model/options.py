@@ -56,6 +56,11 @@ def _check_mapping(instance: object, attribute: attrs.Attribute[Any], value: obj
         raise TypeError(f"{attribute.name} must be a mapping or not_given, not {type(value).__name__}")
 
 
+def _check_extra(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"extra_json must be a mapping, not {type(value).__name__}: it merges into the JSON body")
+
+
 def _check_compress(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value not in (None, "gzip", "zstd"):
         raise ValueError(f"compress must be 'gzip' or 'zstd', not {value!r}")
@@ -94,7 +99,7 @@ class RequestOptions:
     content: Content | None = attrs.field(default=None, repr=False)
     files: object = attrs.field(default=None, repr=False)
     form: Mapping[str, object] | None = attrs.field(default=None, repr=False)
-    extra_json: Mapping[str, object] | None = attrs.field(default=None, repr=False)
+    extra_json: Mapping[str, object] | None = attrs.field(default=None, validator=_check_extra, repr=False)
     timeout: Timeout | NotGiven = attrs.field(default=not_given, converter=_check_timeout)
     deadline: float | NotGiven | None = attrs.field(default=not_given, converter=_check_deadline)
     max_retries: int | NotGiven = attrs.field(default=not_given, converter=_check_max_retries)

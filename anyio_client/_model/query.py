@@ -63,7 +63,10 @@ class Querystring:
         for name, value in params.items():
             if not isinstance(name, str):
                 raise TypeError(f"a parameter's name must be a str, not {type(name).__name__}")
-            self._append(items, name, value)
+            try:
+                self._append(items, name, value)
+            except RecursionError:
+                raise ValueError(f"the parameter {name!r} is nested too deeply, or holds itself") from None
         return items
 
     def stringify(self, params: Mapping[str, object]) -> str:

@@ -39,6 +39,7 @@ class StreamedBody:
     source: Pieces | Callable[[], Any] = attrs.field(repr=False)
     replayable: bool
     length: int | None = None
+    exact: bool = attrs.field(default=False, repr=False)  # it is certain that it gives ``length`` bytes, or fails
     used: bool = False
     content: bytes | None = attrs.field(default=None, repr=False)
 
@@ -78,7 +79,7 @@ def make_body(content: object) -> bytes | StreamedBody:
             for piece in pieces:
                 check_piece(piece)
             length = sum(memoryview(piece).nbytes for piece in pieces)
-            return StreamedBody(pieces, replayable=True, length=length)
+            return StreamedBody(pieces, replayable=True, length=length, exact=True)
         case dict():
             raise TypeError("content= takes bytes, str or an iterable of bytes; for JSON pass body=")
         case AsyncIterable() | Iterable():

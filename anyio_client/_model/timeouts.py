@@ -18,7 +18,10 @@ def check_seconds(name: str, value: object) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number of seconds or None, not {type(value).__name__}")
-    seconds = float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is a number of seconds that is too large; None switches it off") from None
     if math.isnan(seconds) or seconds <= 0:
         raise ValueError(f"{name} must be more than 0 seconds, got {value!r}; None switches it off")
     return None if math.isinf(seconds) else seconds

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import io
+import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Generic, Literal, NotRequired, Required, TypedDict, TypeVar
 
 import pytest
+from typing_extensions import ReadOnly, TypeAliasType
 
 from anyio_client import AsyncAPIClient, AsyncAPIResource, AsyncAPIResponse, MockTransport, Response, compat
 from anyio_client.compat import (
@@ -38,7 +39,7 @@ from anyio_client.compat import (
 pytestmark = pytest.mark.anyio
 
 DAY = datetime.date(2026, 2, 3)
-MOMENT = datetime.datetime(2026, 2, 3, 4, 5, 6, tzinfo=datetime.timezone.utc)
+MOMENT = datetime.datetime(2026, 2, 3, 4, 5, 6, tzinfo=datetime.UTC)
 T = TypeVar("T")
 
 
@@ -136,6 +137,9 @@ class Inner(TypedDict, total=False):
     plain: str
 
 
+InnerAlias = TypeAliasType("InnerAlias", Inner)
+
+
 class Item(TypedDict, Generic[T]):
     item_id: Annotated[T, PropertyInfo(alias="itemID")]
 
@@ -144,6 +148,8 @@ class Params(TypedDict, total=False):
     card_id: Required[Annotated[str, PropertyInfo(alias="cardID")]]
     extra: NotRequired[Annotated[Inner, PropertyInfo(alias="extraStuff")]]
     annotated_within: Annotated[Required[int], PropertyInfo(alias="within")]
+    read_only: Required[ReadOnly[Annotated[str, PropertyInfo(alias="readOnly")]]]
+    named_type: InnerAlias
     inner: Inner
     many: list[Inner]
     any_of: Iterable[Inner]
@@ -172,6 +178,7 @@ class Child(Params, total=False):
 
 SMALL = {"is_small": True, "plain": "p"}
 MADE = {"isSmall": True, "plain": "p"}
+WORDS = iter("ab")
 
 
 @pytest.mark.parametrize(
@@ -185,6 +192,7 @@ MADE = {"isSmall": True, "plain": "p"}
         ({"unknown": {"is_small": 1, "o": omit}}, {"unknown": {"is_small": 1, "o": omit}}),
         ({"extra": SMALL}, {"extraStuff": MADE}),
         ({"annotated_within": 1}, {"within": 1}),
+        ({"read_only": "r", "named_type": SMALL}, {"readOnly": "r", "named_type": MADE}),
         ({"inner": SMALL}, {"inner": MADE}),
         ({"inner": "not a dict"}, {"inner": "not a dict"}),
         ({"inner": {"is_small": omit, "plain": "p"}}, {"inner": {"plain": "p"}}),
@@ -199,7 +207,7 @@ MADE = {"isSmall": True, "plain": "p"}
         ({"optional": None}, {"optional": None}),
         ({"optional": SMALL}, {"optional": MADE}),
         ({"deep": [{"x": [SMALL]}]}, {"deep": [{"x": [MADE]}]}),
-        ({"words": dict.fromkeys("ab").keys()}, {"words": ["a", "b"]}),
+        ({"words": WORDS}, {"words": WORDS}),  # nothing to be done: for the client to expand
         ({"words": "ab"}, {"words": "ab"}),
         ({"anything": SMALL}, {"anything": SMALL}),
         ({"untyped": [SMALL]}, {"untyped": [SMALL]}),
@@ -229,17 +237,58 @@ def test_maybe_transform_sees_inherited_fields_and_lists_at_the_top() -> None:
     assert maybe_transform("text", Params) == "text"
 
 
+def test_what_no_annotation_says_anything_of_stays_the_same_object() -> None:
+    class Tree(TypedDict, total=False):
+        """Refers to itself, and says nothing."""
+
+        below: list[Tree]
+        name: str
+
+    class Mixed(TypedDict, total=False):
+        tree: Tree
+        other: list[Mixed]
+        named: Annotated[str, PropertyInfo(alias="Named")]
+        unknown: NotThere  # type: ignore[name-defined]  # noqa: F821
+
+    globals().update(Tree=Tree, Mixed=Mixed, NotThere=int)  # annotations are resolved in the module
+    try:
+        tree: Any = {"below": [{"below": [], "name": omit}]}
+        made = maybe_transform({"tree": tree, "other": [{"named": "n", "tree": tree}]}, Mixed)
+        assert made == {"tree": tree, "other": [{"Named": "n", "tree": tree}]}
+        assert made["tree"] is tree
+    finally:
+        for name in ("Tree", "Mixed", "NotThere"):
+            del globals()[name]
+
+
+def test_an_annotation_that_cannot_be_read_is_an_error_where_it_is_needed() -> None:
+    class Broken(TypedDict, total=False):
+        x: NotThere  # type: ignore[name-defined]  # noqa: F821
+
+    class Whole(TypedDict, total=False):
+        broken: Broken
+        y: int
+
+    globals()["Broken"] = Broken
+    try:
+        assert maybe_transform({"y": 1}, Whole) == {"y": 1}
+        with pytest.raises(NameError, match="NotThere"):
+            maybe_transform({"broken": {}}, Whole)
+    finally:
+        del globals()["Broken"]
+
+
 def test_metadata_of_another_library_counts() -> None:
     class Info:
         alias = "theirName"
-        format = None
+        format = "custom"
 
-    class Other(TypedDict):
-        our_name: Annotated[int, "words", Info()]
+    class Other(TypedDict, total=False):
+        our_name: Annotated[datetime.date, "words", Info()]
 
     globals()["Info"] = Info  # annotations are resolved in the module
     try:
-        assert maybe_transform({"our_name": 1}, Other) == {"theirName": 1}
+        assert maybe_transform({"our_name": DAY}, Other) == {"theirName": DAY}  # no template for it
     finally:
         del globals()["Info"]
 
@@ -253,13 +302,13 @@ def test_metadata_of_another_library_counts() -> None:
         (lambda path: "already text", "already text"),
     ],
 )
-async def test_files_in_json_are_sent_as_base64(make: Callable[[pathlib.Path], object], expected: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "f")
-        path.write_bytes(b"hi")
-        assert maybe_transform({"file": make(path)}, Params) == {"file": expected}
-        assert await async_maybe_transform({"file": make(path)}, Params) == {"file": expected}
-        assert await async_maybe_transform(None, Params) is None
+async def test_files_in_json_are_sent_as_base64(
+    make: Callable[[pathlib.Path], object], expected: str, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "f").write_bytes(b"hi")
+    assert maybe_transform({"file": make(tmp_path / "f")}, Params) == {"file": expected}
+    assert await async_maybe_transform({"file": make(tmp_path / "f")}, Params) == {"file": expected}
+    assert await async_maybe_transform(None, Params) is None
 
 
 # -- files
@@ -403,18 +452,16 @@ class RawFiles:
         self.streamed = async_to_custom_streamed_response_wrapper(files.content, AsyncStreamedBinaryAPIResponse)
 
 
-async def test_a_plain_download_has_its_body() -> None:
+async def test_a_plain_download_has_its_body(tmp_path: pathlib.Path) -> None:
     response = await Files(make_client()).content()
     assert type(response) is AsyncBinaryAPIResponse
     assert response.content == await response.aread() == await response.read() == b"the bytes"
     assert [piece async for piece in response.iter_bytes(4)] == [b"the ", b"byte", b"s"]
     assert await response.parse() is response
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "f")
-        await response.write_to_file(path)
-        await response.write_to_file(str(path))  # again, over the first
-        assert path.read_bytes() == b"the bytes"
-        assert [found.name for found in pathlib.Path(folder).iterdir()] == ["f"]
+    await response.write_to_file(tmp_path / "f")
+    await response.write_to_file(str(tmp_path / "f"))  # again, over the first
+    assert (tmp_path / "f").read_bytes() == b"the bytes"
+    assert os.listdir(tmp_path) == ["f"]
 
 
 async def test_a_raw_download_is_of_the_class_asked_for() -> None:
@@ -426,15 +473,13 @@ async def test_a_raw_download_is_of_the_class_asked_for() -> None:
     assert isinstance(await raw.plain(), AsyncAPIResponse)
 
 
-async def test_a_streamed_download_is_of_the_class_asked_for() -> None:
+async def test_a_streamed_download_is_of_the_class_asked_for(tmp_path: pathlib.Path) -> None:
     raw = Files(make_client()).with_raw_response
     async with raw.streamed(extra_headers={"X-Own": "mine"}) as response:
         assert type(response) is AsyncStreamedBinaryAPIResponse
         assert response.headers["x-sent"] == "mine"
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder, "f")
-            await response.stream_to_file(path, chunk_size=2)
-            assert path.read_bytes() == b"the bytes"
+        await response.stream_to_file(tmp_path / "f", chunk_size=2)
+    assert (tmp_path / "f").read_bytes() == b"the bytes"
     async with raw.streamed() as response:
         assert await response.parse() == b"the bytes"
 
