@@ -40,6 +40,9 @@ class Payload:
     coding: str | None = None
 
 
+_NO_BODY = Payload()
+
+
 def has_json(options: RequestOptions) -> bool:
     return options.json_data is not None and not isinstance(options.json_data, NotGiven)
 
@@ -74,9 +77,11 @@ def copy_options(options: RequestOptions) -> RequestOptions:
 
 async def make_payload(codec: Codec, qs: Querystring, options: RequestOptions) -> Payload:
     """The body of a call. TypeError or ValueError where it cannot be one; OSError for a path that cannot be read."""
+    payload = _NO_BODY
+    if not has_json(options) and not options.files and options.content is options.form is options.extra_json is None:
+        return payload
     _check_one_body(options)
     form_type = _own_form_type(options)
-    payload = Payload()
     if options.content is not None:
         payload = Payload(await upload.make_content(options.content))
     elif options.files or (form_type is not None and (has_json(options) or options.form is not None)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar
 
 import anyio
 
@@ -49,6 +49,10 @@ class AsyncAPIResource:
 
     async def _sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
+
+    def with_options(self, **changes: Any) -> Self:
+        """This resource on a copy of its client with other options, see :meth:`AsyncAPIClient.with_options`."""
+        return type(self)(self._client.with_options(**changes))
 
     @property
     def with_raw_response(self) -> Any:

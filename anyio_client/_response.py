@@ -239,7 +239,7 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         try:
             await (download.save_resuming() if resume else download.save())
         finally:
-            self.http_response = download.response
+            self.http_response: Response = download.response
 
     async def __aenter__(self) -> Self:
         return self

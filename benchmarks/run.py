@@ -182,7 +182,7 @@ def report(rounds: Sequence[Round], times: int, pinned: bool, load: tuple[float,
 
 def decoding(rounds: int) -> list[str]:
     """The rows of decode.py, from a process of its own."""
-    command = [sys.executable, str(HERE / "decode.py"), str(2 * rounds + 1)]
+    command = [sys.executable, str(HERE / "decode.py"), str(2 * rounds + 7)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(), timeout=ROUND_LIMIT)
     return done.stdout.splitlines()
 
