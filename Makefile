@@ -19,7 +19,7 @@ $(VENV)/.stamp-%: pyproject.toml
 	@$(PIP) install --editable . --group $*
 	@touch $@
 
-servers: ## install nginx (for the tests that want a server that is not ours), where that is possible
+servers: ## install the servers that are not ours (nginx, etcd, Datasette, ...) for the tests, where that is possible
 	@sh tests/install_servers.sh
 
 demo: $(VENV)/.stamp-demo ## the tour: a local server, typed calls, a retry, a stream, a list; on asyncio and on trio
@@ -61,4 +61,4 @@ test-all: servers ## the tests on every CPython from 3.11 on that this machine h
 	@sh tests/all_versions.sh
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .venv-* .hypothesis mutants
+	rm -rf $(VENV) .venv-* .hypothesis mutants .servers

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
-    from ._convert import extra_fields
+    from ._convert import Codec, DoesNotFit, extra_fields
     from ._core.retry import (
         RetryBudget,
         RetryPolicy,
@@ -106,6 +106,7 @@ if TYPE_CHECKING:
         BaseAPIResponse,
     )
     from ._streaming import AsyncJSONLStream, AsyncStream
+    from ._wire.jsonl import JSONLine
     from ._wire.sse import ServerSentEvent
     from .transports._mock import MockTransport
     from .transports._network import HTTPTransport
@@ -129,6 +130,7 @@ _HOMES = {
     "AuthenticationError": "._model.errors",
     "BadRequestError": "._model.errors",
     "BaseAPIResponse": "._response",
+    "Codec": "._convert",
     "ConflictError": "._model.errors",
     "ConnectError": "._model.errors",
     "ConnectTimeoutError": "._model.errors",
@@ -138,10 +140,12 @@ _HOMES = {
     "CursorPage": "._pages",
     "DeadlineExceededError": "._model.errors",
     "DecodeError": "._model.errors",
+    "DoesNotFit": "._convert",
     "GatewayTimeoutError": "._model.errors",
     "HTTPTransport": ".transports._network",
     "Headers": "._model.headers",
     "InternalServerError": "._model.errors",
+    "JSONLine": "._wire.jsonl",
     "Limits": "._model.timeouts",
     "LinkPage": "._pages",
     "LocalProtocolError": "._model.errors",
@@ -209,6 +213,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BaseAPIResponse",
+    "Codec",
     "ConflictError",
     "ConnectError",
     "ConnectTimeoutError",
@@ -218,10 +223,12 @@ __all__ = [
     "CursorPage",
     "DeadlineExceededError",
     "DecodeError",
+    "DoesNotFit",
     "GatewayTimeoutError",
     "HTTPTransport",
     "Headers",
     "InternalServerError",
+    "JSONLine",
     "Limits",
     "LinkPage",
     "LocalProtocolError",

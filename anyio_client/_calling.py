@@ -57,7 +57,7 @@ from ._wire import multipart
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
 
-__all__ = ["CallDriver", "Recorder", "check_supported", "retry_wait"]
+__all__ = ["DEFAULT_ACCEPT", "CallDriver", "Recorder", "check_supported", "retry_wait"]
 
 T = TypeVar("T")
 Recorder: TypeAlias = "Callable[[CallEvent, CallCommand], object]"
@@ -81,8 +81,10 @@ class CallDriver:
         delivers: Delivery,
         wrap: Callable[[Response, RequestOptions, int], AsyncAPIResponse[Any]],
         open_stream: Callable[[Response, RequestOptions], Awaitable[Any]] | None = None,
+        accept: str | None = None,
     ) -> None:
         self.client = client
+        self._accept = accept  # of the stream class
         self.options = options  # as the last attempt's hook left them
         self.retries_taken = 0
         self._wrap = wrap  # for middleware
@@ -467,6 +469,8 @@ class CallDriver:
             client.default_headers, options.headers, foreign=foreign, credentials=credentials
         )
         own: Mapping[str, Any] = {} if isinstance(options.headers, NotGiven) else options.headers
+        if self._accept is not None and headers.get("accept") == DEFAULT_ACCEPT:
+            headers["Accept"] = self._accept
         if url.userinfo is not None:
             if not any(name.lower() == "authorization" for name in own):
                 user, password = url.credentials or ("", "")
@@ -509,6 +513,8 @@ def _describe(request: Request, payload: Payload, own: Mapping[str, Any], omitte
 def _wants_boundary(content_type: str) -> bool:
     return multipart.is_form_data(content_type) and multipart.boundary_of(content_type) is None
 
+
+DEFAULT_ACCEPT = "application/json"
 
 _LATER = ("expect_continue", "on_informational", "trailers")
 

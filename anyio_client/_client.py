@@ -18,7 +18,7 @@ import anyio.lowlevel
 import attrs
 import cattrs
 
-from ._calling import CallDriver, Recorder, check_supported, retry_wait
+from ._calling import DEFAULT_ACCEPT, CallDriver, Recorder, check_supported, retry_wait
 from ._convert import Codec
 from ._core import build
 from ._core import retry as _retry
@@ -255,6 +255,11 @@ class AsyncAPIClient(Verbs):
         cls._hooks_checked = True
 
     @property
+    def codec(self) -> Codec:
+        """What encodes and decodes for this client, with the hooks of its converter."""
+        return self._codec
+
+    @property
     def base_url(self) -> URL:
         return self._base_url
 
@@ -375,7 +380,7 @@ class AsyncAPIClient(Verbs):
     def default_headers(self) -> Mapping[str, str | Omit]:
         """Everything below the request's own headers; extend it by ``{**super().default_headers, ...}``."""
         return {
-            "Accept": "application/json",
+            "Accept": DEFAULT_ACCEPT,
             "Accept-Encoding": accept_encoding(),
             "User-Agent": self.user_agent,
             **self.platform_headers(),
@@ -450,7 +455,8 @@ class AsyncAPIClient(Verbs):
         def wrap(response: Response, options: RequestOptions, retries_taken: int) -> AsyncAPIResponse[Any]:
             return self._wrap(cast_to, options, response, stream, stream_cls, retries_taken)
 
-        driver = CallDriver(self, options, delivers=delivers, wrap=wrap, open_stream=open_stream)
+        accept = getattr(stream_class, "accept", None) if stream else None
+        driver = CallDriver(self, options, delivers=delivers, wrap=wrap, open_stream=open_stream, accept=accept)
         response = await driver.run()
         if isinstance(response, Result):
             return response.value, None, driver.given
@@ -470,15 +476,17 @@ class AsyncAPIClient(Verbs):
             raise
         return result, response, driver.given
 
-    async def _reopen(self, options: RequestOptions, deadline: float | None) -> Response:
+    async def _reopen(self, options: RequestOptions, deadline: float | None, *, accept: str | None = None) -> Response:
         """One more call, of which nothing but the head is wanted yet: for streams and downloads that go on."""
+        if self._closed:
+            raise RuntimeError("this client has been closed")
         left = None if deadline is None else max(deadline - anyio.current_time(), 1e-9)
         options = attrs.evolve(options, deadline=left)
 
         def wrap(response: Response, options: RequestOptions, retries_taken: int) -> AsyncAPIResponse[Any]:
             return self._wrap(object, options, response, False, None, retries_taken)
 
-        response = await CallDriver(self, options, delivers=Delivery.HEAD, wrap=wrap).run()
+        response = await CallDriver(self, options, delivers=Delivery.HEAD, wrap=wrap, accept=accept).run()
         if isinstance(response, Result):
             raise TypeError("a middleware gave no response where the rest of an earlier one was asked for")
         return response
@@ -550,8 +558,11 @@ class AsyncAPIClient(Verbs):
         found = find_message(body)
         if found:
             message += f" - {found}"
-        if 300 <= response.status_code < 400:
-            message += " (redirects are not followed by this version)"
+        if response.status_code == 304:
+            message += " (not modified)"
+        elif 300 <= response.status_code < 400:
+            known = "location" in response.headers
+            message += f" ({'redirects are not followed by this version' if known else 'a redirect without Location'})"
         return self._make_status_error(message, body=body, response=response)
 
     def _make_stream_error(self, body: object, status: int | None, response: Response) -> APIError:

@@ -41,11 +41,14 @@ class AsyncAPIResource:
     def __init__(self, client: AsyncAPIClient) -> None:
         self._client = client
         self._get = client.get
+        self._head = client.head
         self._post = client.post
         self._put = client.put
         self._patch = client.patch
         self._delete = client.delete
         self._get_api_list = client.get_api_list
+        self._stream = client.stream
+        self._open = client.open
 
     async def _sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)

@@ -29,6 +29,7 @@ from ._model.errors import (
     StreamTruncatedError,
 )
 from ._model.given import NotGiven
+from ._model.headers import Headers
 from ._model.options import RequestOptions
 from ._wire.jsonl import JSONLinesDecoder, LineTooLarge
 from ._wire.sse import EventTooLarge, SSEDecoder
@@ -89,6 +90,7 @@ class AsyncStream(Generic[T]):
     ``async with stream:`` closes it at the end of the block; leaving early frees the connection.
     """
 
+    accept: str | None = "text/event-stream"  # the field Accept, in place of the default one
     terminator: str | None = None
     wait_first_event: bool = False
     max_resumes: int = 0
@@ -114,6 +116,8 @@ class AsyncStream(Generic[T]):
         self._complete = False  # it came to its end
         self._given = 0  # items
         self._resumes = 0  # in a row
+        self._cut: APIConnectionError | None = None  # what is being resumed from
+        self._told: float | None = None  # seconds that the server asked to wait before a reconnect
         self._folds = type(self).fold is not AsyncStream.fold
 
     # -- what a subclass may say
@@ -129,6 +133,20 @@ class AsyncStream(Generic[T]):
     def is_skipped(self, event: Any) -> bool:
         """Whether this event becomes no item, like the pings of some servers. By default all of them become items."""
         return False
+
+    def error_of(self, event: Any) -> object | None:
+        """The body of the error that this event stands for, None where it stands for none.
+
+        By default an event named ``error`` is one, and an object with an ``error`` that is not null.
+        """
+        named = getattr(event, "event", None) == "error"
+        if not named and '"error"' not in event.data:
+            return None
+        try:
+            body: Any = event.json()
+        except ValueError:
+            body = event.data
+        return body if named or (isinstance(body, dict) and body.get("error") is not None) else None
 
     def value_of(self, event: Any) -> object:
         """The JSON value that is decoded to an item; by default the event's data. ValueError where it is no JSON."""
@@ -195,7 +213,7 @@ class AsyncStream(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        if self._over and not self._events:
+        if self._over and not self._events and self._cut is None:
             raise StopAsyncIteration
         try:
             event = await self._next_or_resumed()
@@ -249,6 +267,8 @@ class AsyncStream(Generic[T]):
     async def _next_or_resumed(self) -> Any:
         """The next event, None after the last one: where the stream was cut, it is asked for again if that is wanted."""
         while True:
+            if self._cut is not None:  # to resume was cancelled: it is taken up again
+                await self._resume(self._cut)
             cut: APIConnectionError
             try:
                 event = await self._next_event()
@@ -276,25 +296,33 @@ class AsyncStream(Generic[T]):
     async def _resume(self, cut: APIConnectionError) -> None:
         """Ask for the rest; *cut* is raised where that is not wanted, or not possible (any more)."""
         given, last_event_id = self.response.given, self.last_event_id
-        if self._resumes >= self.max_resumes or last_event_id is None or not isinstance(given, RequestOptions):
+        again = cut is self._cut
+        if (self._resumes >= self.max_resumes and not again) or not isinstance(given, RequestOptions):
             raise cut
-        options = self.resume_options(given, last_event_id)
+        options: RequestOptions | None
+        if last_event_id is not None:
+            options = self.resume_options(given, last_event_id) if _fits_a_field(last_event_id) else None
+        else:  # nothing has come yet: the whole of it can be asked for
+            options = given if given.method == "GET" and not self._given else None
         if options is None:
             raise cut
         client = self._client
         told: int | None = getattr(self._decoder, "reconnection_time", None)
-        wait = retry.backoff(client._retry, self._resumes, random.random()) if told is None else told / 1000
+        self._told = self._told if told is None else told / 1000
+        wait = retry.backoff(client._retry, self._resumes, random.random()) if self._told is None else self._told
         deadline = self.response.deadline
-        if deadline is not None and anyio.current_time() + wait >= deadline:
+        if wait > client._retry.wait_server_max or (deadline is not None and anyio.current_time() + wait >= deadline):
             raise cut
-        self._resumes += 1
-        await self._give_up()
+        if not again:
+            self._resumes += 1
+            await self._give_up()
+            self._cut = cut
         logger.info("resume %d of %d in %.3g s: %s", self._resumes, self.max_resumes, wait, cut)
         await anyio.sleep(wait)
-        response = await client._reopen(options, deadline)
-        self.response, self._body, self._over = response, None, False
+        response = await client._reopen(options, deadline, accept=self.accept)
+        self.response, self._body, self._over, self._cut = response, None, False, None
         self._decoder = self._make_decoder()
-        if isinstance(self._decoder, SSEDecoder):
+        if isinstance(self._decoder, SSEDecoder) and last_event_id is not None:
             self._decoder.resume_from(last_event_id)
         await self.check()
 
@@ -345,16 +373,10 @@ class AsyncStream(Generic[T]):
 
     def _error_of(self, event: Any) -> ErrorEvent | None:
         """The error that an event stands for, if it stands for one."""
-        named = getattr(event, "event", None) == "error"
-        if not named and '"error"' not in event.data:
+        body: Any = self.error_of(event)
+        if body is None:
             return None
-        try:
-            body: Any = event.json()
-        except ValueError:
-            body = event.data
         detail: Any = body.get("error") if isinstance(body, dict) else None
-        if not named and detail is None:
-            return None
         kind = detail.get("type") if isinstance(detail, dict) else None
         status = STATUS_OF_ERROR_TYPE.get(kind) if isinstance(kind, str) else None
         return ErrorEvent(lambda: self._client._make_stream_error(body, status, self.response), status)
@@ -381,13 +403,13 @@ class AsyncStream(Generic[T]):
 
     async def _give_up(self) -> None:
         """Close after an error: nothing is waited for."""
-        self._over = True
+        self._over, self._cut = True, None
         self._events.clear()
         await self.response.dispose()
 
     async def close(self) -> None:
         """Give up the rest of the stream; its connection is free again. May be called twice."""
-        self._over = True
+        self._over, self._cut = True, None
         self._events.clear()
         await self.response.aclose()
 
@@ -409,6 +431,8 @@ class AsyncJSONLStream(AsyncStream[T]):
     :class:`APIResponseValidationError` with its number.
     """
 
+    accept = None
+
     def _make_decoder(self) -> Any:
         return JSONLinesDecoder(max_line_size=self._client.max_event_size)
 
@@ -417,6 +441,18 @@ class AsyncJSONLStream(AsyncStream[T]):
 
     def _where(self, event: Any) -> str:
         return f"Line {event.number} of the stream"
+
+
+MAX_EVENT_ID = 4096  # characters; servers refuse longer fields
+
+
+def _fits_a_field(event_id: str) -> bool:
+    """Whether an id, which the server chose, can be the value of a header field. An empty one says nothing."""
+    try:
+        Headers({"Last-Event-ID": event_id})
+    except ValueError:
+        return False
+    return 0 < len(event_id) <= MAX_EVENT_ID
 
 
 def _parsed(response: Response) -> object:

@@ -9,6 +9,8 @@ defaults make the string ``'None'`` of null and a list of characters of a string
 
 from __future__ import annotations
 
+from typing import Any
+
 import cattrs
 
 from ._decode import Decoder, DoesNotFit
@@ -19,11 +21,25 @@ __all__ = ["Codec", "DoesNotFit", "extra_fields"]
 
 
 class Codec:
-    """Encodes and decodes for one client. ``converter``: the user's own, whose hooks for classes are kept."""
+    """Encodes and decodes, without a client or beside one. ``converter``: one's own, whose hooks for classes are kept.
+
+    >>> Codec().decode({"a": 1}, dict[str, int])
+    {'a': 1}
+    """
 
     def __init__(self, converter: cattrs.Converter | None = None) -> None:
         base = cattrs.Converter() if converter is None else converter
-        decoder, encoder = Decoder(base), Encoder(base)
-        self.decode = decoder.decode
-        self.encode = encoder.encode
-        self.to_plain = encoder.to_plain
+        self._decoder = Decoder(base)
+        self._encoder = Encoder(base)
+
+    def decode(self, value: object, cast_to: Any, *, strict: bool = False) -> Any:
+        """The JSON *value* as *cast_to*; :class:`DoesNotFit` with every problem. TypeError for what is no type of data."""
+        return self._decoder.decode(value, cast_to, strict=strict)
+
+    def encode(self, value: object) -> bytes:
+        """*value* as JSON. TypeError or ValueError where JSON cannot hold it; the message has the path inside it."""
+        return self._encoder.encode(value)
+
+    def to_plain(self, value: object) -> Any:
+        """*value* in the types of JSON; iterators expanded, sentinels left out. The caller's objects are not changed."""
+        return self._encoder.to_plain(value)

@@ -76,9 +76,12 @@ class Encoder:
             return value
         if isinstance(value, NotGiven | Omit):
             raise TypeError(f"{path} is {value!r}, which stands for no value")
-        if isinstance(value, bytes | bytearray | memoryview):
-            raise TypeError(f"{path} is bytes, which JSON cannot hold: encode them, for example as base64")
         hook = self._hook_for(kind)
+        if isinstance(value, bytes | bytearray | memoryview):
+            made = hook(value)  # a hook of the user's own may say how
+            if isinstance(made, bytes | bytearray | memoryview):
+                raise TypeError(f"{path} is bytes, which JSON cannot hold: encode them, for example as base64")
+            return self._plain(made, path, inside)
         if hook is _record_items:
             if isinstance(value, tuple):  # a NamedTuple is an array, as for every encoder of JSON
                 return [self._plain(item, f"{path}[{index}]", inside) for index, item in enumerate(value)]

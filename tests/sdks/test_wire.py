@@ -34,6 +34,8 @@ def request_of(method: str, target: str, headers: list[tuple[str, str]], body: b
     path, _, query = target.partition("?")
     said = {name.lower(): value for name, value in headers if name.lower() not in NOT_COMPARED}
     said = {name: value for name, value in said.items() if not name.startswith("x-stainless-")}
+    if said.get("accept") == "text/event-stream":  # ours asks for what it wants, theirs for JSON
+        said["accept"] = "application/json"
     content_type = said.pop("content-type", "")
     content: Any = body
     if content_type.startswith("multipart/form-data"):
