@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
@@ -70,6 +73,36 @@ class _Passed(Exception):
     """The deadline passed while something that does not keep it was awaited."""
 
 
+class _Waiting:
+    """The deadline, for the time in which a middleware is at work: what it awaits of ours keeps the deadline by itself,
+    and says more about where it passed."""
+
+    def __init__(self, deadline: float | None) -> None:
+        self._deadline = math.inf if deadline is None else deadline
+        self._scope = anyio.CancelScope(deadline=self._deadline)
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
+        return self._scope.__exit__(exc_type, exc, tb)
+
+    @property
+    def passed(self) -> bool:
+        return self._scope.cancelled_caught
+
+    @contextlib.contextmanager
+    def elsewhere(self) -> Generator[None]:
+        """In this block something is awaited that keeps the deadline by itself."""
+        self._scope.deadline = math.inf
+        try:
+            yield
+        finally:
+            self._scope.deadline = self._deadline
+
+
 class CallDriver:
     """One call of a client: prepares requests, sends them, waits; :meth:`run` gives the response that was delivered."""
 
@@ -98,6 +131,7 @@ class CallDriver:
         self.deadline = None if seconds is None else anyio.current_time() + seconds
         self._max_retries = client.max_retries if isinstance(options.max_retries, NotGiven) else options.max_retries
         self._response: Response | None = None
+        self._wrapper: AsyncAPIResponse[Any] | None = None  # the response as a middleware saw it last
         self._result: Result | None = None  # what a middleware gave in place of a response
         self._changes: RequestChanges | None = None  # what a middleware around the call did to the request
         self._keeps_deadline: bool = getattr(client._transport, "keeps_deadline", False)
@@ -198,16 +232,17 @@ class CallDriver:
                 self._result, self.retries_taken = None, 0
             end = Deliver(())  # from here on a run has begun, whatever becomes of it
             self._changes = RequestChanges.between(before, request)
-            end = await self._run(request)
+            with waiting.elsewhere():
+                end = await self._run(snapshot(request))  # a copy, so that no attempt's changes are found here
             if self._result is not None:
                 return self._result.value
-            assert self._response is not None
-            return self._wrap(self._response, self.options, self.retries_taken)
+            return self._shown()
 
-        try:
-            given = await self._within(ring, first, call_next)
-        except _Passed:
-            raise self._passed("while a middleware was at work") from None
+        waiting = _Waiting(self.deadline)
+        with waiting:
+            given = await ring(first, call_next)
+        if waiting.passed:
+            raise self._passed("while a middleware was at work")
         judged = self._response
         response = await self._take_given(given, first)
         if response is None:
@@ -232,15 +267,15 @@ class CallDriver:
         """One attempt, inside the middleware that stands around attempts."""
         ring = self.client._attempt_ring
         assert ring is not None
-        sent = request
+        sent = [request]  # the last is what was really sent
 
         async def call_next(request: Request) -> AsyncAPIResponse[Any]:
-            nonlocal sent
             while True:
                 await self._drop_response()
-                sent = request
+                sent.append(request)
                 try:
-                    response = await self._send(request)
+                    with waiting.elsewhere():
+                        response = await self._send(request)
                 except APIConnectionError as exc:
                     failed = self._failed(exc, request)
                     if not (isinstance(failed, AttemptFailed) and self._call.resends(failed)):
@@ -249,33 +284,46 @@ class CallDriver:
                 else:
                     head = HeadReceived(anyio.current_time(), time.time(), response.head, request=request)
                     if not self._call.resends(head):
-                        return self._wrap(response, self.options, self.retries_taken)
+                        return self._shown()
                     command = self._step(head)
                 assert type(command) is Send  # that is what resends() says
                 request = command.request
 
+        waiting = _Waiting(self.deadline)
         try:
-            given = await self._within(ring, request, call_next)
+            with waiting:
+                given = await ring(request, call_next)
         except APIConnectionError as exc:
-            return self._failed(exc, sent)
+            return self._failed(exc, sent[-1])
         except _Passed:
             return Expired(anyio.current_time(), Outcome.UNKNOWN)
+        if waiting.passed:
+            outcome = Outcome.NOT_SENT if len(sent) == 1 else Outcome.UNKNOWN
+            return Expired(anyio.current_time(), outcome if self._response is None else Outcome.ANSWERED)
         response = await self._take_given(given, request)
         if response is None:
             self._result = Result(given)
             return ResultReady(anyio.current_time())
         self._result = None
-        return self._head(response, sent)
+        return self._head(response, sent[-1])
+
+    def _shown(self) -> AsyncAPIResponse[Any]:
+        """The response as a middleware sees it."""
+        assert self._response is not None
+        self._wrapper = self._wrap(self._response, self.options, self.retries_taken)
+        return self._wrapper
 
     async def _take_given(self, given: object, request: Request) -> Response | None:
         """What a middleware returned, as the response of this call; None where it is no response."""
         response = given.http_response if isinstance(given, AsyncAPIResponse) else given
         if response is not self._response:
+            if self._wrapper is not None and self._wrapper.is_opened:
+                self._response = None  # its stream is the middleware's, or on its way to the caller
             await self._drop_response()
         if not isinstance(response, Response):
             return None
-        if response.request is None:
-            response.request = request
+        if response is not self._response:
+            response = response.for_request(request)
         self._response = response
         return response
 
@@ -356,7 +404,7 @@ class CallDriver:
             error.request = request
         if isinstance(error, DeadlineExceededError):
             return Expired(now, error.outcome, error.phase, error.timings, error.body_size)
-        return AttemptFailed(now, error, error.outcome, error.phase, error.reused, error.retryable)
+        return AttemptFailed(now, error, error.outcome, error.phase, error.reused, error.retryable, request=request)
 
     async def _read(self) -> CallEvent:
         response = self._response

@@ -494,13 +494,17 @@ class AsyncAPIClient(Verbs):
     async def _request_page(self, page: type[AsyncPage[Any]], model: Any, options: RequestOptions) -> Any:
         # Not page[model], which a subclass that left out the type argument (class Pets(CursorPage)) would refuse.
         cast_to: Any = types.GenericAlias(get_origin(page) or page, (model,))
-        result, response, sent = await self._call(cast_to, options, False, None)
-        sent = attrs.evolve(sent, raw_mode=RawMode.PARSED)  # whoever asked for a raw page has it
+        parser = options.post_parser
+        result, response, sent = await self._call(cast_to, attrs.evolve(options, post_parser=not_given), False, None)
+        if response is None:
+            return result  # a middleware's own
+        # Whoever asked for a raw page has it.
+        sent = attrs.evolve(sent, raw_mode=RawMode.PARSED, post_parser=parser)
 
         def with_origin(made: Any) -> Any:
             for name, value in (("_client", self), ("_model", model), ("_options", sent), ("_response", response)):
                 object.__setattr__(made, name, value)
-            return made
+            return parser(made) if callable(parser) else made
 
         if not isinstance(result, BaseAPIResponse):
             return with_origin(result)

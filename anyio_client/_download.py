@@ -60,6 +60,7 @@ class Download:
         note = self._target.with_name(f".{self._target.name}.part-validator")
         validator = self._validator()
         if validator is None:
+            logger.debug("the download cannot be resumed: no strong validator, or a content coding")
             _remove(part, note)
             await self.save()
             return

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urljoin
 
 import anyio
+import anyio.lowlevel
 import attrs
 
-from ._convert import DoesNotFit
+from ._convert import DoesNotFit, key_path, kind_of
 from ._core.build import passes_to_other_origin
 from ._model.errors import APIResponseValidationError
 from ._model.given import NotGiven, not_given
 from ._model.links import parse_link
 from ._model.options import RequestOptions
-from ._model.url import URL
+from ._model.url import URL, refuse_scheme
 
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
@@ -88,6 +89,11 @@ class AsyncPage(Generic[T]):
         """The body's JSON as the object that becomes the page. To be overridden where it is no object of its fields."""
         return value
 
+    @classmethod
+    def _problem(cls, problem: str, value: object) -> str:
+        """A problem with what :meth:`_from_json` made, as one with *value*, which is what the server sent."""
+        return problem
+
     def has_next_page(self) -> bool:
         """Whether there is a next page, as far as this one tells."""
         return self.next_page_info() is not None
@@ -125,21 +131,45 @@ class _DataPage(AsyncPage[T]):
     data: list[T] = attrs.field(factory=lambda: list[T]())
 
     items_field: ClassVar[str] = "data"
+    _takes_array: ClassVar[bool] = True  # as the whole body
 
     def _get_page_items(self) -> list[T]:
         return self.data
 
     @classmethod
+    def _names(cls) -> dict[str, str]:
+        """The names that fields of the page have in JSON."""
+        return {"data": cls.items_field}
+
+    @classmethod
     def _from_json(cls, value: object) -> object:
-        if isinstance(value, list):
+        if isinstance(value, list) and cls._takes_array:
             return {"data": cast("Any", value)}
-        own: Any = cls._get_page_items  # pyright: ignore[reportUnknownMemberType]
-        if not isinstance(value, dict) or own is not _DataPage[Any]._get_page_items:
+        if not isinstance(value, dict):
             return cast("Any", value)
-        fields = cast("dict[str, object]", value)
-        if cls.items_field not in fields:
-            raise DoesNotFit([f".{cls.items_field}: missing"], missing=True)
-        return {**fields, "data": fields[cls.items_field]}
+        given = cast("dict[str, Any]", value)
+        names = cls._names()
+        fields = {name: item for name, item in given.items() if name not in names}
+        fields |= {own: given[name] for own, name in names.items() if name in given}
+        own: Any = cls._get_page_items  # pyright: ignore[reportUnknownMemberType]
+        if own is _DataPage[Any]._get_page_items:  # else a subclass has its items somewhere else
+            if cls.items_field not in given:
+                raise DoesNotFit([".data: missing"], missing=True)
+            if fields["data"] is None:  # as some servers write an empty list
+                fields["data"] = []
+            if not isinstance(fields["data"], list):
+                raise DoesNotFit([f".data: expected an array, got {kind_of(fields['data'])}"], missing=True)
+        return fields
+
+    @classmethod
+    def _problem(cls, problem: str, value: object) -> str:
+        if isinstance(value, list):
+            return problem.removeprefix(".data")
+        for own, name in cls._names().items():
+            rest = problem.removeprefix(f".{own}")
+            if rest != problem and rest[:1] in (":", ".", "["):
+                return key_path(name) + rest
+        return problem
 
     def _sent(self, name: str) -> str | None:
         """The parameter of this name in the request that made this page, None where it had none."""
@@ -159,11 +189,11 @@ class CursorPage(_DataPage[T]):
     cursor_param: ClassVar[str] = "cursor"
     cursor_field: ClassVar[str] = "next_cursor"
 
+    _takes_array: ClassVar[bool] = False  # which has no place for a cursor
+
     @classmethod
-    def _from_json(cls, value: object) -> object:
-        # An array has no place for a cursor.
-        shown: object = cast("Any", value) if isinstance(value, list) else super()._from_json(value)
-        return _renamed(shown, cls.cursor_field, "next_cursor")
+    def _names(cls) -> dict[str, str]:
+        return {**super()._names(), "next_cursor": cls.cursor_field}
 
     def next_page_info(self) -> PageInfo | None:
         return PageInfo(params={self.cursor_param: self.next_cursor}) if self.next_cursor else None
@@ -181,11 +211,11 @@ class TokenPage(_DataPage[T]):
     token_param: ClassVar[str] = "page_token"
     token_field: ClassVar[str] = "next_page_token"
 
+    _takes_array: ClassVar[bool] = False  # which has no place for a token
+
     @classmethod
-    def _from_json(cls, value: object) -> object:
-        # An array has no place for a token.
-        shown: object = cast("Any", value) if isinstance(value, list) else super()._from_json(value)
-        return _renamed(shown, cls.token_field, "next_page_token")
+    def _names(cls) -> dict[str, str]:
+        return {**super()._names(), "next_page_token": cls.token_field}
 
     def next_page_info(self) -> PageInfo | None:
         return PageInfo(params={self.token_param: self.next_page_token}) if self.next_page_token else None
@@ -196,14 +226,21 @@ class PageNumberPage(_DataPage[T]):
     """``{"data": [...], "page": 2, "total_pages": 9}``; the next number goes into the parameter ``page_param``.
 
     Where the page does not say its number, it is the one that was asked for, else ``first_page``. It ends after
-    ``total_pages``; where the server does not say how many there are, at the first page without items.
+    ``total_pages``; where the server does not say how many there are, at the first page without items. ``page_field``
+    and ``total_pages_field`` are their names in the page.
     """
 
     page: int | None = None
     total_pages: int | None = None
 
     page_param: ClassVar[str] = "page"
+    page_field: ClassVar[str] = "page"
+    total_pages_field: ClassVar[str] = "total_pages"
     first_page: ClassVar[int] = 1
+
+    @classmethod
+    def _names(cls) -> dict[str, str]:
+        return {**super()._names(), "page": cls.page_field, "total_pages": cls.total_pages_field}
 
     def next_page_info(self) -> PageInfo | None:
         number = _int(self.page)
@@ -222,12 +259,19 @@ class OffsetPage(_DataPage[T]):
 
     Where the page does not say its offset, it is the one that was asked for, else 0. It ends at ``total``; where the
     server does not say it, at the first page without items. A page without items is the end in any case.
+    ``offset_field`` and ``total_field`` are their names in the page.
     """
 
     offset: int | None = None
     total: int | None = None
 
     offset_param: ClassVar[str] = "offset"
+    offset_field: ClassVar[str] = "offset"
+    total_field: ClassVar[str] = "total"
+
+    @classmethod
+    def _names(cls) -> dict[str, str]:
+        return {**super()._names(), "offset": cls.offset_field, "total": cls.total_field}
 
     def next_page_info(self) -> PageInfo | None:
         offset = _int(self.offset)
@@ -250,18 +294,11 @@ class LinkPage(_DataPage[T]):
         return None
 
 
-def _renamed(value: object, name: str, to: str) -> object:
-    if name == to or not isinstance(value, dict):
-        return cast("Any", value)
-    fields = cast("dict[str, object]", value)
-    return {**fields, to: fields.get(name)}
-
-
 def _int(value: object) -> int | None:
     """A number that a server, or the caller, wrote as one or as text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
         return int(value)
     return None
 
@@ -275,9 +312,7 @@ def _next_options(page: AsyncPage[Any], info: PageInfo) -> RequestOptions:
     if info.json is not None:
         data: Any = options.json_data
         return attrs.evolve(options, json_data={**(data if isinstance(data, dict) else {}), **info.json})
-    request = page._response.request
-    assert request is not None and info.url is not None
-    url = info.url if isinstance(info.url, URL) else URL(urljoin(f"{request.url.origin}{request.url.target}", info.url))
+    url = _next_url(page, info)
     if url.origin != page._client.base_url.origin:
         # The server chose where this goes: nothing of the caller's goes along that does not describe the message.
         headers: Mapping[str, Any] | NotGiven = not_given
@@ -289,6 +324,24 @@ def _next_options(page: AsyncPage[Any], info: PageInfo) -> RequestOptions:
     own = names | {name.partition("[")[0] for name in names} | {name.partition(inner)[0] for name in names}
     params = {name: value for name, value in _params(options).items() if name not in own}
     return attrs.evolve(options, url=url, params=params or not_given)
+
+
+def _next_url(page: AsyncPage[Any], info: PageInfo) -> URL:
+    """The URL of the next page; APIResponseValidationError for one that cannot be asked for: the server wrote it."""
+    request = page._response.request
+    assert request is not None and info.url is not None
+    try:
+        url = (
+            URL(urljoin(f"{request.url.origin}{request.url.target}", info.url))
+            if isinstance(info.url, str)
+            else info.url
+        )
+        if url.scheme not in ("http", "https"):
+            refuse_scheme(url)
+    except ValueError as exc:
+        message = f"The page's link to the next one cannot be followed: {exc}."
+        raise APIResponseValidationError(message, response=page._response) from exc
+    return url
 
 
 def _params(options: RequestOptions) -> Mapping[str, object]:
@@ -405,11 +458,12 @@ class Prefetch(Generic[T, PageT]):
 
     def __init__(self, pages: AsyncIterator[PageT]) -> None:
         self._source = pages
-        self._group = anyio.create_task_group()
-        self._give, self._take = anyio.create_memory_object_stream[PageT](0)
         self._failure: Exception | None = None
+        self._finished = False
 
     async def __aenter__(self) -> PrefetchedItems[T, PageT]:
+        self._give, self._take = anyio.create_memory_object_stream[PageT](0)
+        self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._fetch)
         return PrefetchedItems(self)
@@ -420,20 +474,25 @@ class Prefetch(Generic[T, PageT]):
             try:
                 async for page in self._source:
                     await self._give.send(page)
+                self._finished = True
             except anyio.BrokenResourceError:
                 pass  # the block has been left
             except Exception as exc:
                 self._failure = exc
 
     async def next_page(self) -> PageT:
-        """The next page. StopAsyncIteration after the last."""
+        """The next page. StopAsyncIteration after the last; RuntimeError outside of the block."""
         try:
             return await self._take.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
             failure, self._failure = self._failure, None
             if failure is not None:
+                self._finished = True
                 raise failure from failure.__cause__
-            raise StopAsyncIteration from None
+            if self._finished:
+                raise StopAsyncIteration from None
+            await anyio.lowlevel.checkpoint()  # the task was cancelled, and this one is about to be
+            raise RuntimeError("the prefetch block has been left, its pages with it") from None
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None

@@ -100,6 +100,7 @@ def make_request_options(
 ) -> dict[str, Any]:
     """The options of one request, from the keywords that resource methods take.
 
+    ``idempotency_key=None`` counts as absent, because that is what generated code passes where the caller said nothing.
     Other options (``deadline=``, ``max_retries=``...) may be given under their own names. What is no option at all is
     ignored, because generated code passes keywords that only one SDK has (``security``, ``span_name``).
     """
@@ -189,6 +190,7 @@ class AsyncResponseContextManager(Generic[C]):
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        held: Any = self._held
-        if held is not None:
-            await held.close()
+        # A middleware may have given a value of its own, which is nobody's to close.
+        close = getattr(self._held, "aclose", None)
+        if close is not None:
+            await close()

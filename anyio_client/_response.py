@@ -6,7 +6,7 @@ import codecs
 import datetime
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_origin
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_origin, overload
 
 from ._convert import DoesNotFit
 from ._download import Download
@@ -111,6 +111,11 @@ class BaseAPIResponse(Generic[R]):
         return find_request_id(self.headers)
 
     @property
+    def is_opened(self) -> bool:
+        """Whether its stream has been handed out."""
+        return self._opened is not None
+
+    @property
     def is_closed(self) -> bool:
         return self.http_response.is_closed
 
@@ -121,6 +126,10 @@ class BaseAPIResponse(Generic[R]):
 class AsyncAPIResponse(BaseAPIResponse[R]):
     """A response whose body can be decoded (:meth:`parse`), read, or iterated over."""
 
+    @overload
+    async def parse(self, *, to: type[T]) -> T: ...
+    @overload
+    async def parse(self, *, to: Any = None) -> Any: ...
     async def parse(self, *, to: Any = None) -> Any:
         """The body as ``cast_to`` of the call, or as *to*. For a stream: the :class:`AsyncStream`, opened once."""
         if self._stream:
@@ -171,13 +180,14 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
             value = raw.json()
         except ValueError as exc:
             raise self._no_json(exc) from exc
-        prepare = getattr(get_origin(cast_to) or cast_to, "_from_json", None)  # pages
+        page: Any = get_origin(cast_to) or cast_to
+        is_page = hasattr(page, "_from_json")
         try:
-            if prepare is not None:
-                value = prepare(value)
-            return self._client._codec.decode(value, cast_to, strict=self._client._is_strict(self._options))
+            prepared = page._from_json(value) if is_page else value
+            return self._client._codec.decode(prepared, cast_to, strict=self._client._is_strict(self._options))
         except DoesNotFit as exc:
-            raise DecodeError.of([f"${problem}" for problem in exc.problems], raw, value) from exc
+            problems = [page._problem(p, value) for p in exc.problems] if is_page else exc.problems
+            raise DecodeError.of([f"${problem}" for problem in problems], raw, value) from exc
 
     def _no_json(self, exc: ValueError) -> APIResponseValidationError:
         raw = self.http_response

@@ -385,7 +385,7 @@ class AsyncStream(Generic[T]):
         cast_to = self._cast_to
         if cast_to is type(event):
             return event  # type: ignore[no-any-return]
-        if cast_to is str:
+        if cast_to is str and type(self).value_of is AsyncStream.value_of:
             return event.data  # type: ignore[no-any-return]
         try:
             value = self.value_of(event)

@@ -19,6 +19,7 @@ __all__ = ["Verbs"]
 
 T = TypeVar("T")
 StreamT = TypeVar("StreamT", bound=AsyncStream[Any])
+PageT = TypeVar("PageT", bound=AsyncPage[Any])
 Options: TypeAlias = RequestOptions | Mapping[str, Any] | None
 
 
@@ -343,6 +344,7 @@ class Verbs:
         made = _options("DELETE", path, options, body, content, files, form)
         return await self.request(cast_to, made, stream=stream, stream_cls=stream_cls)
 
+    @overload
     def stream(
         self,
         method: str,
@@ -354,8 +356,49 @@ class Verbs:
         files: object = None,
         form: Mapping[str, object] | None = None,
         options: Options = None,
-        stream_cls: type[StreamT] | None = None,
-    ) -> AsyncResponseContextManager[StreamT]:
+        stream_cls: type[StreamT],
+    ) -> AsyncResponseContextManager[StreamT]: ...
+    @overload
+    def stream(
+        self,
+        method: str,
+        path: str | URL,
+        *,
+        cast_to: type[T],
+        body: object = None,
+        content: Content | None = None,
+        files: object = None,
+        form: Mapping[str, object] | None = None,
+        options: Options = None,
+        stream_cls: None = None,
+    ) -> AsyncResponseContextManager[AsyncStream[T]]: ...
+    @overload
+    def stream(
+        self,
+        method: str,
+        path: str | URL,
+        *,
+        cast_to: Any,
+        body: object = None,
+        content: Content | None = None,
+        files: object = None,
+        form: Mapping[str, object] | None = None,
+        options: Options = None,
+        stream_cls: Any = None,
+    ) -> AsyncResponseContextManager[Any]: ...
+    def stream(
+        self,
+        method: str,
+        path: str | URL,
+        *,
+        cast_to: Any,
+        body: object = None,
+        content: Content | None = None,
+        files: object = None,
+        form: Mapping[str, object] | None = None,
+        options: Options = None,
+        stream_cls: Any = None,
+    ) -> AsyncResponseContextManager[Any]:
         """``async with client.stream("POST", path, cast_to=Item) as events: async for event in events: ...``"""
         made = _options(method, path, options, body, content, files, form)
         return AsyncResponseContextManager(lambda: self.request(cast_to, made, stream=True, stream_cls=stream_cls))
@@ -376,6 +419,28 @@ class Verbs:
         made = attrs.evolve(_options(method, path, options, body, content, files, form), raw_mode=RawMode.STREAMED)
         return AsyncResponseContextManager(lambda: self.request(cast_to, made))
 
+    @overload
+    def get_api_list(
+        self,
+        path: str | URL,
+        *,
+        model: type[T],
+        page: type[PageT],
+        body: object = None,
+        options: Options = None,
+        method: str = "get",
+    ) -> AsyncPaginator[T, PageT]: ...
+    @overload
+    def get_api_list(
+        self,
+        path: str | URL,
+        *,
+        model: Any,
+        page: type[PageT],
+        body: object = None,
+        options: Options = None,
+        method: str = "get",
+    ) -> AsyncPaginator[Any, PageT]: ...
     def get_api_list(
         self,
         path: str | URL,

@@ -85,6 +85,8 @@ async def use() -> None:
         assert_type(await client.post("/", cast_to=str, body={"a": 1}, options={"max_retries": 1}), str)
         assert_type(await client.put("/", cast_to=bytes, content=upload()), bytes)
         assert_type(await client.get("/", cast_to=Item, stream=True, stream_cls=Items), Items)
+        async with client.stream("GET", "/", cast_to=Item) as plain:
+            assert_type(plain, AsyncStream[Item])
         async with client.stream("GET", "/", cast_to=Item, stream_cls=Items) as events:
             assert_type(events, Items)
             async for event in events:
@@ -93,7 +95,7 @@ async def use() -> None:
             assert_type(response, AsyncAPIResponse[Any])
             assert_type(response.headers, Headers)
             assert_type(await response.read(), bytes)
-        assert_type(client.get_api_list("/", model=Item, page=CursorPage[Item]), AsyncPaginator[Any, Any])
+        assert_type(client.get_api_list("/", model=Item, page=CursorPage[Item]), AsyncPaginator[Item, CursorPage[Item]])
         assert_type(client.with_options(timeout=not_given and 5), Client)
         resource = Resource(client)
         assert_type(await resource.retrieve("1"), Item)

@@ -15,9 +15,10 @@ import cattrs
 
 from ._decode import Decoder, DoesNotFit
 from ._encode import Encoder
+from ._problems import key_path, kind_of
 from ._records import extra_fields
 
-__all__ = ["Codec", "DoesNotFit", "extra_fields"]
+__all__ = ["Codec", "DoesNotFit", "extra_fields", "key_path", "kind_of"]
 
 
 class Codec:

@@ -21,6 +21,7 @@ import types
 import typing
 import uuid
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import cattrs
@@ -213,24 +214,15 @@ class Decoder:
         """A part of a value: decoded; or, if it does not fit, raw (loose) or one more problem."""
         try:
             return hook(value, tp)
-        except DoesNotFit as exc:
-            if not strict and not exc.missing:
-                return value
-            problems.extend(path + problem for problem in exc.problems)
-        except (RecursionError, cattrs.StructureHandlerNotFoundError):
-            raise
         except Exception as exc:
-            if not strict:
-                return value
-            problems.append(f"{path}: {type(exc).__name__}")
-        return None
+            return _unfit(exc, value, path, strict, problems)
 
     def _list_hook(self, converter: cattrs.Converter, tp: Any, strict: bool) -> Hook:
         item_type = resolved((get_args(tp) or (object,))[0])
         origin = get_origin(tp) or tp
         build: Callable[[list[Any]], Any] | None = origin if origin in (set, frozenset) else None
         hook = converter.get_structure_hook(item_type)
-        accepts, inner = self._accepts(item_type), self._inner
+        accepts = self._accepts(item_type)
 
         def structure(value: Any, _: Any) -> Any:
             if type(value) is not list:
@@ -242,8 +234,8 @@ class Decoder:
             for index, item in enumerate(value):
                 try:
                     items.append(hook(item, item_type))
-                except Exception:
-                    items.append(inner(hook, item, item_type, f"[{index}]", strict, problems))
+                except Exception as exc:
+                    items.append(_unfit(exc, item, f"[{index}]", strict, problems))
             if problems:
                 raise DoesNotFit(problems, missing=True)
             return items if build is None else build(items)
@@ -368,20 +360,51 @@ class Decoder:
                     return converter.get_structure_hook(cls)(value, cls)
                 if not strict and tag is not _MISSING:
                     return typing.cast("Any", value)  # a variant that the server learnt later
-            for member in others:
-                try:
-                    return self._strict.get_structure_hook(member)(value, member)
-                except DoesNotFit:
-                    continue
-            if not strict:
-                for member in others:  # nothing fits exactly: the first that fits loosely
-                    try:
-                        return converter.get_structure_hook(member)(value, member)
-                    except DoesNotFit:
-                        continue
+            # Nothing fits exactly: the first that fits loosely.
+            for reading in (self._strict,) if strict else (self._strict, converter):
+                for member in others:
+                    found = _tried(reading, value, member)
+                    if found is not _MISSING:
+                        return found
             raise wrong(value, f"one of {len(members)} kinds")
 
         return structure
+
+
+def _unfit(exc: Exception, value: Any, path: str, strict: bool, problems: list[str]) -> Any:
+    """What stands for a part that does not fit: its raw value (loose), or one more problem."""
+    if isinstance(exc, RecursionError | cattrs.StructureHandlerNotFoundError):
+        raise exc
+    if not strict and not (isinstance(exc, DoesNotFit) and exc.missing):
+        return value
+    if isinstance(exc, DoesNotFit):
+        problems.extend(path + problem for problem in exc.problems)
+    else:
+        problems.append(f"{path}: {type(exc).__name__}")
+    return None
+
+
+# What members of unions were found to make of which value, while the outermost union is being decoded: unions inside
+# unions would be tried again for each member of each union around them, which is exponential in their depth.
+_tries: ContextVar[dict[tuple[int, int, int], Any] | None] = ContextVar("_tries", default=None)
+
+
+def _tried(converter: cattrs.Converter, value: Any, member: Any) -> Any:
+    """*value* as *member* of a union, ``_MISSING`` where it does not fit."""
+    known = _tries.get()
+    if known is None:
+        token = _tries.set({})
+        try:
+            return _tried(converter, value, member)
+        finally:
+            _tries.reset(token)
+    key = (id(converter), id(value), id(member))
+    if key not in known:
+        try:
+            known[key] = converter.get_structure_hook(member)(value, member)
+        except DoesNotFit:
+            known[key] = _MISSING
+    return known[key]
 
 
 def _hook_of(converter: cattrs.Converter, kind: Any) -> Any:

@@ -452,13 +452,13 @@ class Call:
     def _where_the_time_went(self, event: Expired) -> str:
         doing = _DOING.get(self.state) or f"in phase {event.phase or 'send'}"
         count = len(self.attempts) + (self.state is not CallState.WAITING)
-        parts = [f"attempt {count}", f"waits {self.waited:.3g} s"]
+        parts = [f"attempt {count}", f"waits {round(self.waited, 3):g} s"]
         if event.timings is not None and (spent := str(event.timings)):
             parts.append(spent)
         if event.body_size is not None:
             parts.append(f"{event.body_size} bytes of the body so far")
         total = self.plan.deadline - self.began if self.plan.deadline is not None else event.now - self.began
-        return f"The deadline of {total:.3g} s passed {doing} ({', '.join(parts)})."
+        return f"The deadline of {round(total, 3):g} s passed {doing} ({', '.join(parts)})."
 
 
 _DOING: Final = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncIterable
 
 import anyio
@@ -285,6 +286,17 @@ class Response:
     deadline: float | None = None
     given: object = None
     opened_stream: object = None  # for the client: the stream over this body, between its first event and its delivery
+
+    def for_request(self, request: Request) -> Response:
+        """This response as the answer to *request*; a copy, where it has answered another one and can do so again."""
+        if self.request is None or self._raw is not None:
+            self.request = self.request or request
+            return self
+        if self.request is request:
+            return self
+        answer = copy.copy(self)
+        answer.request = request
+        return answer
 
     def limit_to(self, deadline: float) -> None:
         """Let reading the body end at *deadline* (absolute), unless it keeps one itself."""

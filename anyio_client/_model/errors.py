@@ -96,8 +96,8 @@ class Attempt:
 
     def __str__(self) -> str:
         met = f"status {self.status_code}" if self.error is None else self.error
-        wait = "" if self.wait is None else f", then {self.wait:.3g} s wait"
-        return f"{met} after {self.elapsed:.3g} s{wait}"
+        wait = "" if self.wait is None else f", then {round(self.wait, 3):g} s wait"
+        return f"{met} after {round(self.elapsed, 3):g} s{wait}"
 
 
 class ResponseFacts(Protocol):

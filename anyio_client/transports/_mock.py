@@ -42,9 +42,7 @@ class MockTransport:
         response = await answer if inspect.isawaitable(answer) else answer
         if not isinstance(response, Response):
             raise TypeError(f"the handler of a MockTransport must return a Response, not {type(response).__name__}")
-        if response.request is None:
-            response.request = request
-        return response
+        return response.for_request(request)
 
     async def aclose(self) -> None:
         await anyio.lowlevel.checkpoint()

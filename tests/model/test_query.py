@@ -14,13 +14,16 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+import ada_url
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anyio_client._model.given import Omit, not_given, omit
 from anyio_client._model.query import ArrayFormat, NestedFormat, Querystring, merge_query, path_template
+from anyio_client._model.url import URL
+from tests.kit.fuzz import examples
 
 QS = Querystring()
 
@@ -377,3 +380,68 @@ def test_a_template_value_is_one_segment_and_decodes_to_itself(value: str) -> No
     _, first, middle, last = path.split("/")
     assert (first, unquote(middle, errors="strict"), last) == ("a", value, "b")
     assert re.fullmatch(r"[A-Za-z0-9._~%/-]*", path)
+
+
+# --- a parser that is not ours (WHATWG URL section 5.1, as browsers and node have it) ---------------------------------
+
+
+def whatwg(query: str) -> list[tuple[str, str]]:
+    return list(ada_url.URLSearchParams(query).items())
+
+
+COMMA = st.dictionaries(TEXT, SCALARS | st.lists(SCALARS | st.none(), max_size=3), max_size=4)
+
+
+@settings(max_examples=examples(200))
+@given(PARAMS, st.sampled_from(ARRAYS), st.sampled_from(NESTED))
+def test_a_whatwg_parser_reads_what_was_meant(
+    params: Mapping[str, object], arrays: ArrayFormat, nested: NestedFormat
+) -> None:
+    qs = Querystring(array_format=arrays, nested_format=nested)
+    query = qs.stringify(params)
+    assert whatwg(query) == qs.stringify_items(params)
+    assert whatwg(query) == parse_qsl(query, keep_blank_values=True, errors="strict")
+
+
+@settings(max_examples=examples(100))
+@given(COMMA, st.sampled_from(NESTED))
+def test_a_whatwg_parser_reads_the_comma_format(params: Mapping[str, object], nested: NestedFormat) -> None:
+    qs = Querystring(array_format="comma", nested_format=nested)
+    query = qs.stringify(params)
+    assert whatwg(query) == parse_qsl(query, keep_blank_values=True, errors="strict") == qs.stringify_items(params)
+
+
+@settings(max_examples=examples(100))
+@given(st.dictionaries(TEXT, TEXT))
+def test_flat_parameters_come_back_from_a_whatwg_parser_as_they_were(params: dict[str, str]) -> None:
+    assert dict(whatwg(QS.stringify(params))) == params
+
+
+@settings(max_examples=examples(100))
+@given(st.dictionaries(TEXT, TEXT, min_size=1))
+def test_a_whole_url_means_the_same_to_a_whatwg_parser(params: dict[str, str]) -> None:
+    query = QS.stringify(params)
+    url = str(URL("https://h/p").replace(query=query))
+    parsed = ada_url.URL(url)
+    assert parsed.search == f"?{query}"  # nothing is left that it would have to encode
+    assert dict(whatwg(parsed.search.removeprefix("?"))) == params
+
+
+@settings(max_examples=examples(100))
+@given(st.lists(st.tuples(TEXT, TEXT)), st.dictionaries(TEXT, TEXT, min_size=1))
+def test_a_whatwg_parser_finds_each_merged_parameter_once(low: list[tuple[str, str]], params: dict[str, str]) -> None:
+    query = "&".join(QS.stringify({name: value}) for name, value in low)
+    merged = whatwg(merge_query(query, params, QS))
+    for name, value in params.items():
+        assert [v for n, v in merged if n == name] == [value]
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(" ", "%20"), ("+", "%2B"), ("%", "%25"), ("%2B", "%252B"), ("&=", "%26%3D"), ("#?/", "%23%3F%2F"), ("\0", "%00")]
+    + [("é", "%C3%A9"), ("\N{GRINNING FACE}", "%F0%9F%98%80"), ("\ufeff", "%EF%BB%BF"), ("'", "%27"), ("a;b", "a%3Bb")],
+)
+def test_what_parsers_read_differently_is_encoded(value: str, written: str) -> None:
+    query = QS.stringify({value: value})
+    assert query == f"{written}={written}"
+    assert whatwg(query) == parse_qsl(query) == [(value, value)]
