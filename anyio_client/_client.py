@@ -250,6 +250,10 @@ class AsyncAPIClient(Verbs):
         for name in _PROPERTIES:
             if inspect.isfunction(inspect.getattr_static(cls, name)):
                 raise TypeError(f"{cls.__name__}.{name} must be a property: put @property above it")
+        for name in ("idempotency_header", "retry_count_header"):
+            header: object = getattr(cls, name)
+            if header is not None and not isinstance(header, str):
+                raise TypeError(f"{cls.__name__}.{name} must be the name of a header, or None")
         cls._has_own_prepare_options = cls._prepare_options is not AsyncAPIClient._prepare_options
         cls._has_own_retry_rule = cls._should_retry is not AsyncAPIClient._should_retry
         cls._hooks_checked = True
@@ -434,7 +438,11 @@ class AsyncAPIClient(Verbs):
             raise TypeError(
                 f"cast_to={cast_to.__name__} is a stream class: pass stream=True, stream_cls={cast_to.__name__}"
             )
-        stream_class = (get_origin(stream_cls) or stream_cls) if stream_cls is not None else AsyncStream
+        if not isinstance(cast_to, type) and get_origin(cast_to) is None and hasattr(cast_to, "__attrs_attrs__"):
+            raise TypeError(f"cast_to= takes a class, not an instance of {type(cast_to).__name__}")
+        stream_class: Any = (get_origin(stream_cls) or stream_cls) if stream_cls is not None else AsyncStream
+        if not (isinstance(stream_class, type) and issubclass(stream_class, AsyncStream)):
+            raise TypeError(f"stream_cls= takes a subclass of AsyncStream, not {stream_cls!r}")
         delivers = Delivery.BODY
         open_stream: Callable[[Response, RequestOptions], Awaitable[None]] | None = None
         if options.raw_mode is RawMode.STREAMED:
@@ -455,7 +463,7 @@ class AsyncAPIClient(Verbs):
         def wrap(response: Response, options: RequestOptions, retries_taken: int) -> AsyncAPIResponse[Any]:
             return self._wrap(cast_to, options, response, stream, stream_cls, retries_taken)
 
-        accept = getattr(stream_class, "accept", None) if stream else None
+        accept: str | None = stream_class.accept if stream else None
         driver = CallDriver(self, options, delivers=delivers, wrap=wrap, open_stream=open_stream, accept=accept)
         response = await driver.run()
         if isinstance(response, Result):
@@ -567,7 +575,11 @@ class AsyncAPIClient(Verbs):
         elif 300 <= response.status_code < 400:
             known = "location" in response.headers
             message += f" ({'redirects are not followed by this version' if known else 'a redirect without Location'})"
-        return self._make_status_error(message, body=body, response=response)
+        error: Any = self._make_status_error(message, body=body, response=response)
+        if not isinstance(error, APIError):
+            kind = type(error).__name__
+            raise TypeError(f"{type(self).__name__}._make_status_error must return an APIStatusError, not {kind}")
+        return cast("APIStatusError", error)
 
     def _make_stream_error(self, body: object, status: int | None, response: Response) -> APIError:
         """The error for an error event of a stream; *status*: the one that its type names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import random
@@ -43,6 +44,13 @@ class Download:
         self._target = anyio.Path(path)
         self._progress = progress
         self._done = 0
+
+    async def check(self) -> None:
+        """IsADirectoryError, or FileNotFoundError for a folder that is not there, before anything is read."""
+        if await self._target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "the target of a download is a folder", str(self._target))
+        if not await self._target.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "the folder of the target is not there", str(self._target.parent))
 
     async def save(self) -> None:
         """Write the whole body. Nothing is left behind by a failure."""

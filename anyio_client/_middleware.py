@@ -63,7 +63,7 @@ def make_rings(middleware: Sequence[object]) -> tuple[Ring | None, Ring | None]:
             if isinstance(one, type) or not _is_async(one):
                 raise TypeError(
                     "a middleware is an `async def mw(request, call_next)`, or an object with around_call or "
-                    f"around_attempt, not {one.__name__ if isinstance(one, type) else type(one).__name__}"
+                    f"around_attempt, not {f'the class {one.__name__}: make an instance' if isinstance(one, type) else type(one).__name__}"
                 )
             around_attempt = cast("Layer", one)
         if around_call is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
 
 import anyio
 
@@ -39,6 +40,8 @@ class AsyncAPIResource:
     _client: AsyncAPIClient
 
     def __init__(self, client: AsyncAPIClient) -> None:
+        if not hasattr(client, "get_api_list"):
+            raise TypeError(f"{type(self).__name__}() takes the client, not {type(client).__name__}")
         self._client = client
         self._get = client.get
         self._head = client.head
@@ -102,9 +105,15 @@ def make_request_options(
 
     ``idempotency_key=None`` counts as absent, because that is what generated code passes where the caller said nothing.
     Other options (``deadline=``, ``max_retries=``...) may be given under their own names. What is no option at all is
-    ignored, because generated code passes keywords that only one SDK has (``security``, ``span_name``).
+    ignored, because generated code passes keywords that only one SDK has (``security``, ``span_name``); what looks like a
+    misspelt one is a TypeError.
     """
-    options: dict[str, Any] = {name: value for name, value in more.items() if name in OPTION_NAMES}
+    options: dict[str, Any] = {}
+    for name, value in more.items():
+        if name in OPTION_NAMES:
+            options[name] = value
+        elif meant := difflib.get_close_matches(name, _KEYWORDS, 1, 0.8):
+            raise TypeError(f"make_request_options() got {name!r}: did you mean {meant[0]!r}?")
     if extra_headers is not None:
         options["headers"] = extra_headers
     if query is not None or extra_query is not None:
@@ -120,6 +129,9 @@ def make_request_options(
     return options
 
 
+_KEYWORDS = sorted({*OPTION_NAMES, "query", "extra_headers", "extra_query", "extra_body"})
+
+
 class _Marker(str):
     """A key of ``extra_headers`` that asks for the response instead of its decoded body.
 
@@ -127,7 +139,7 @@ class _Marker(str):
     that no name is reserved; :func:`take_raw_mode` removes it before headers are built.
     """
 
-    __slots__ = ()
+    taken = False  # by the call; where nobody takes it, the function did not pass its headers on
     __eq__ = object.__eq__  # so that a header which really has this name is another key
     __ne__ = object.__ne__
     __hash__ = object.__hash__
@@ -140,6 +152,7 @@ def take_raw_mode(headers: Mapping[str, str | Omit]) -> tuple[Mapping[str, str |
     for name in headers:
         if isinstance(name, _Marker):
             mode = _Marker.modes[str(name)]
+            name.taken = True
     if mode is RawMode.PARSED:
         return headers, mode
     return {name: value for name, value in headers.items() if not isinstance(name, _Marker)}, mode
@@ -149,6 +162,13 @@ def _marked(kwargs: Mapping[str, Any], mode: str) -> dict[str, Any]:
     return {**kwargs, "extra_headers": {**(kwargs.get("extra_headers") or {}), _Marker(mode): ""}}
 
 
+def _check_taken(kwargs: Mapping[str, Any], func: object) -> None:
+    """TypeError where the marker did not reach the call."""
+    if not any(isinstance(name, _Marker) and name.taken for name in kwargs["extra_headers"]):
+        name = getattr(func, "__qualname__", repr(func))
+        raise TypeError(f"{name} must pass its extra_headers= on to the call, to give the response")
+
+
 def async_to_raw_response_wrapper(
     func: Callable[P, Awaitable[R]],
 ) -> Callable[P, Awaitable[AsyncAPIResponse[R]]]:
@@ -156,7 +176,10 @@ def async_to_raw_response_wrapper(
 
     @functools.wraps(func)
     async def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
-        return await func(*args, **_marked(kwargs, "raw"))
+        marked = _marked(kwargs, "raw")
+        result = await func(*args, **marked)
+        _check_taken(marked, func)
+        return result
 
     return wrapped
 
@@ -168,7 +191,14 @@ def async_to_streamed_response_wrapper(
 
     @functools.wraps(func)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> Any:
-        return AsyncResponseContextManager(lambda: func(*args, **_marked(kwargs, "streamed")))
+        marked = _marked(kwargs, "streamed")
+
+        async def call() -> Any:
+            result: Any = await func(*args, **marked)
+            _check_taken(marked, func)
+            return result
+
+        return AsyncResponseContextManager(call)
 
     return wrapped
 
@@ -182,6 +212,12 @@ class AsyncResponseContextManager(Generic[C]):
     def __init__(self, call: Callable[[], Awaitable[C]]) -> None:
         self._call = call
         self._held: C | None = None
+
+    def __await__(self) -> NoReturn:
+        raise TypeError("this is a block, not an awaitable: write `async with ... as response:`")
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError("this is a block around what is iterated over: write `async with ... as items:` first")
 
     async def __aenter__(self) -> C:
         self._held = await self._call()

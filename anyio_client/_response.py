@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import datetime
+import inspect
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_origin, overload
@@ -193,7 +194,8 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         raw = self.http_response
         media_type = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
         kind = "invalid JSON" if "json" in media_type else f"{media_type or 'an answer of no known type'}, no JSON"
-        return APIResponseValidationError(f"The server sent {kind}: {exc}.", response=raw, body=raw.text)
+        hint = " For a stream pass stream=True." if media_type == "text/event-stream" else ""
+        return APIResponseValidationError(f"The server sent {kind}: {exc}.{hint}", response=raw, body=raw.text)
 
     async def read(self) -> bytes:
         """The decoded body, read to its end and kept."""
@@ -245,7 +247,10 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         the client's ``max_retries`` says without progress, and what a failed call has written is gone on with by the
         next one. Otherwise it changes nothing.
         """
+        if inspect.iscoroutinefunction(progress):
+            raise TypeError("progress must be a plain function: it is called, not awaited")
         download = Download(self._client, self.http_response, path, progress)
+        await download.check()
         try:
             await (download.save_resuming() if resume else download.save())
         finally:

@@ -4,6 +4,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 from __future__ import annotations
 
+import inspect
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -76,6 +77,10 @@ class ErrorEvent(Exception):
         self.status_code = status_code
 
 
+# What a subclass may answer; none of it is awaited.
+_QUESTIONS = ("is_terminal", "is_last", "is_skipped", "error_of", "value_of", "fold", "resume_options")
+
+
 class AsyncStream(Generic[T]):
     """The items of an event stream, each decoded to ``T``; an async iterator that must be read to its end or closed.
 
@@ -94,6 +99,14 @@ class AsyncStream(Generic[T]):
     terminator: str | None = None
     wait_first_event: bool = False
     max_resumes: int = 0
+
+    def __init_subclass__(cls, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        for name in _QUESTIONS:
+            if inspect.iscoroutinefunction(getattr(cls, name)):
+                raise TypeError(f"{cls.__name__}.{name} must be a plain method: it is called, not awaited")
+        if cls.terminator is not None and not isinstance(cls.terminator, str):
+            raise TypeError(f"{cls.__name__}.terminator must be a str, not {type(cls.terminator).__name__}")
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_origin, overload
 
 import attrs
 
@@ -452,6 +452,9 @@ class Verbs:
         method: str = "get",
     ) -> AsyncPaginator[Any, Any]:
         """A list in pages, not yet asked for: ``await`` it for the first page, iterate over it for all items."""
+        origin = get_origin(page) or page
+        if not (isinstance(origin, type) and issubclass(origin, AsyncPage)):
+            raise TypeError(f"page= takes a subclass of AsyncPage, not {page!r}")
         return self._request_api_list(model, page, _options(method, path, options, body, None, None, None))
 
     def _request_api_list(

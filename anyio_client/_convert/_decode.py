@@ -139,7 +139,8 @@ class Decoder:
         except RecursionError:
             raise DoesNotFit([": nested too deeply"]) from None
         except cattrs.StructureHandlerNotFoundError as exc:
-            raise TypeError(f"cast_to={cast_to!r} cannot be decoded: {exc}") from exc
+            what = "make it an attrs class or a dataclass, or register a hook on the client's converter"
+            raise TypeError(f"cast_to={cast_to!r} cannot be decoded: {exc.args[0]}; {what}") from exc
         except Exception as exc:  # a hook of the user's, or a converter of attrs
             raise DoesNotFit([f": {type(exc).__name__}"]) from exc
 

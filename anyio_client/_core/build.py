@@ -98,18 +98,20 @@ def build_headers(
     """The fields of a request, and the lower-case names that were omitted.
 
     *below*: everything below the request; *own*: the request's. *foreign*: the request leads to another origin,
-    where nothing named in *credentials* goes either, whatever its name looks like.
+    where nothing named in *credentials* goes either, whatever its name looks like; it counts as omitted.
     """
     headers = Headers()
+    withheld: set[str] = set()
     if foreign:
         # What was omitted stays so: it tells the other origin nothing.
         secret = {name.lower() for name in credentials}
+        withheld = secret & {name.lower() for name in below}
         below = {
             name: value
             for name, value in below.items()
             if isinstance(value, Omit) or (passes_to_other_origin(name) and name.lower() not in secret)
         }
-    omitted = headers.apply(below)
+    omitted = headers.apply(below) | withheld
     if not isinstance(own, NotGiven):
         added = headers.apply(own)
         omitted = {name for name in omitted | added if name not in headers}

@@ -8,8 +8,8 @@ what may have been processed only where repeating it is harmless.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, cast
 
 import attrs
 
@@ -75,9 +75,9 @@ def _ratio(instance: object, attribute: attrs.Attribute[float], value: object) -
 
 
 def _to_frozenset(statuses: object) -> frozenset[int]:
-    if isinstance(statuses, str):
+    if isinstance(statuses, str) or not isinstance(statuses, Iterable):
         raise TypeError("statuses must be a collection of ints")
-    found: frozenset[int] = frozenset(statuses)  # type: ignore[call-overload]
+    found: frozenset[int] = frozenset(cast("Iterable[int]", statuses))
     if not all(isinstance(status, int) for status in found):
         raise TypeError("statuses must be a collection of ints")
     return found

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import AsyncIterable
 
 import anyio
+import attrs
 
 from .._model.errors import (
     APIConnectionError,
@@ -272,12 +272,13 @@ class Response:
         await self._close_raw()
 
     def _take_raw(self) -> RawBody:
-        if self.is_closed or self._raw is None:
-            raise RuntimeError("the response was closed before its body was read")
         if self._raw_taken:
             raise RuntimeError(
-                "the response's body is being read, or was read, by an iterator that was asked for before"
+                "the response's body is being read, or was read, by an iterator that was asked for before, and was not "
+                "kept; `await response.read()` keeps it"
             )
+        if self.is_closed or self._raw is None:
+            raise RuntimeError("the response was closed before its body was read")
         self._raw_taken = True
         return self._raw
 
@@ -288,15 +289,17 @@ class Response:
     opened_stream: object = None  # for the client: the stream over this body, between its first event and its delivery
 
     def for_request(self, request: Request) -> Response:
-        """This response as the answer to *request*; a copy, where it has answered another one and can do so again."""
-        if self.request is None or self._raw is not None:
-            self.request = self.request or request
-            return self
-        if self.request is request:
-            return self
-        answer = copy.copy(self)
-        answer.request = request
-        return answer
+        """This response as the answer to *request*, unless it has one; a body that is a stream can be sent once only."""
+        if self.request is None:
+            self.request = request
+        return self
+
+    def unread(self, request: Request) -> Response:
+        """A copy that answers *request* as one from the network does: its body is still to be read, once."""
+        if self._raw_content is None:
+            return self.for_request(request)
+        head = attrs.evolve(self.head, headers=Headers(self.headers))
+        return Response.from_wire(head, ReadBody(self._raw_content), request)
 
     def limit_to(self, deadline: float) -> None:
         """Let reading the body end at *deadline* (absolute), unless it keeps one itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -61,14 +62,23 @@ def _check_extra(instance: object, attribute: attrs.Attribute[Any], value: objec
         raise TypeError(f"extra_json must be a mapping, not {type(value).__name__}: it merges into the JSON body")
 
 
+def _check_key(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value == "":
+        raise ValueError("idempotency_key must not be empty: all requests would be one; None leaves it out")
+
+
 def _check_compress(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value not in (None, "gzip", "zstd"):
         raise ValueError(f"compress must be 'gzip' or 'zstd', not {value!r}")
 
 
 def _check_callable(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not callable(value):
+    if isinstance(value, NotGiven) or value is None:
+        return
+    if not callable(value):
         raise TypeError(f"{attribute.name} must be callable, not {type(value).__name__}")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{attribute.name} must be a plain function: it is called, not awaited")
 
 
 def _show_url(url: str | URL) -> str:
@@ -103,7 +113,7 @@ class RequestOptions:
     timeout: Timeout | NotGiven = attrs.field(default=not_given, converter=_check_timeout)
     deadline: float | NotGiven | None = attrs.field(default=not_given, converter=_check_deadline)
     max_retries: int | NotGiven = attrs.field(default=not_given, converter=_check_max_retries)
-    idempotency_key: str | NotGiven | None = attrs.field(default=not_given, repr=False)
+    idempotency_key: str | NotGiven | None = attrs.field(default=not_given, validator=_check_key, repr=False)
     follow_redirects: bool | NotGiven = not_given
     expect_continue: bool = False
     compress: str | None = attrs.field(default=None, validator=_check_compress)
@@ -112,7 +122,7 @@ class RequestOptions:
     trailers: Callable[[], Mapping[str, str]] | None = None
     event_timeout: float | None = attrs.field(default=None, converter=_check_event_timeout)
     strict: bool | NotGiven = not_given
-    post_parser: Callable[[Any], Any] | NotGiven = not_given
+    post_parser: Callable[[Any], Any] | NotGiven = attrs.field(default=not_given, validator=_check_callable)
     raw_mode: RawMode = attrs.field(default=RawMode.PARSED, repr=False)
 
     @classmethod

@@ -59,7 +59,12 @@ class Timeout:
     @classmethod
     def of(cls, value: float | Timeout | None) -> Timeout:
         """*value* as a Timeout: a number sets all four limits, None sets none."""
-        return value if isinstance(value, Timeout) else cls(value)
+        if isinstance(value, Timeout):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            raise TypeError(f"timeout must be a number of seconds, a Timeout or None, not {kind}")
+        return cls(value)
 
 
 # 600 s to answer: what the SDKs give a model to think; 5 s to connect: httpx, aiohttp and the SDKs agree on it.

@@ -17,7 +17,7 @@ __all__ = ["MockTransport"]
 class MockTransport:
     """Answers every request with what ``handler(request)`` returns (a :class:`Response`), sync or async.
 
-    The request's body is read before the handler is called. A handler may raise our errors, whose ``phase`` and
+    As on the network, a response's body is still to be read, and can be read once. The request's body is read before the handler is called. A handler may raise our errors, whose ``phase`` and
     ``outcome`` decide about retries, or any other exception, which comes out of the call as it is.
 
     >>> transport = MockTransport(lambda request: Response(200, json={"path": request.url.path}))
@@ -41,8 +41,9 @@ class MockTransport:
         answer = self._handler(shown)
         response = await answer if inspect.isawaitable(answer) else answer
         if not isinstance(response, Response):
-            raise TypeError(f"the handler of a MockTransport must return a Response, not {type(response).__name__}")
-        return response.for_request(request)
+            given = f"{type(response).__module__}.{type(response).__name__}".removeprefix("builtins.")
+            raise TypeError(f"the handler of a MockTransport must return an anyio_client.Response, not {given}")
+        return response.unread(request)
 
     async def aclose(self) -> None:
         await anyio.lowlevel.checkpoint()

@@ -18,6 +18,7 @@ from anyio_client import (
     AsyncAPIClient,
     AsyncAPIResource,
     AsyncAPIResponse,
+    CursorPage,
     DeadlineExceededError,
     HTTPTransport,
     MockTransport,
@@ -537,7 +538,7 @@ async def test_close_closes_the_transport_and_ends_the_client() -> None:
     await client.aclose()
     assert client.is_closed()
     assert transport.closed >= 1
-    for call in (client.get("/", cast_to=int), client.get_api_list("/", model=int, page=Any)):  # type: ignore[arg-type]
+    for call in (client.get("/", cast_to=int), client.get_api_list("/", model=int, page=CursorPage)):
         with pytest.raises(RuntimeError, match="closed"):
             await call
     with pytest.raises(RuntimeError, match="closed"):

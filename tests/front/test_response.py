@@ -611,7 +611,7 @@ async def test_a_response_of_ones_own() -> None:
 async def test_a_handler_of_another_kind_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="callable"):
         MockTransport("x")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="must return a Response, not dict"):
+    with pytest.raises(TypeError, match="must return an anyio_client.Response, not dict"):
         await client_of(lambda request: {}).get("/", cast_to=object)  # type: ignore[arg-type, return-value]
 
     async def handler(request: Request) -> Response:

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import pathlib
+import ssl
+import sys
 import traceback
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import attrs
 import pytest
+import trustme
 
 from anyio_client import (
     URL,
     APIError,
+    APITimeoutError,
     AsyncAPIClient,
     AsyncAPIResource,
     AsyncAPIResponse,
+    AsyncJSONLStream,
     AsyncPage,
     AsyncStream,
+    Codec,
     ConnectionLostError,
     CursorPage,
+    DecodeError,
+    Headers,
     HTTPTransport,
+    JSONLine,
+    Middleware,
     MockTransport,
+    NotFoundError,
     PageInfo,
+    Querystring,
     Request,
     RequestOptions,
     Response,
     RetryPolicy,
     ServerSentEvent,
+    StreamTruncatedError,
+    TLSError,
+    sansio,
 )
 from anyio_client._log import logger, setup_from_environment
-from tests.kit.peers import answer_each, ok, serve
+from tests.kit.peers import Peer, answer_each, ok, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -332,3 +349,271 @@ async def test_the_environment_sets_the_level(value: str, level: int, monkeypatc
         assert logger.level == level
     finally:
         logger.setLevel(logging.NOTSET)
+
+
+# --- bodies of every kind ---------------------------------------------------------------------------------------------
+
+BODIES: dict[str, Callable[[], dict[str, Any]]] = {
+    "json": lambda: {"body": {"password": BODY, BODY: [BODY]}},
+    "form": lambda: {"form": {"password": BODY, BODY: "1"}},
+    "files": lambda: {"files": {"file": ("name.txt", BODY.encode(), "text/plain", {"X-Own": API_KEY})}, "body": {"field": BODY}},
+    "file object": lambda: {"files": [("file", io.BytesIO(BODY.encode()))]},
+    "bytes": lambda: {"content": BODY.encode()},
+    "str": lambda: {"content": BODY},
+    "pieces": lambda: {"content": [BODY.encode()]},
+    "callable": lambda: {"content": lambda: iter([BODY.encode()])},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("failure", ["status", "lost", "missing", "lost body"])
+@pytest.mark.parametrize("kind", BODIES)
+async def test_bodies_of_every_kind(kind: str, failure: str, log: pytest.LogCaptureFixture) -> None:
+    sent: list[bytes] = []
+
+    def handler(request: Request) -> Response:
+        sent.append(request.content)
+        answer = FAILURES[failure]()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    seen: list[RequestOptions] = []
+
+    class Client(SDK):
+        async def _prepare_options(self, options: RequestOptions) -> RequestOptions:
+            seen.append(options)
+            return options
+
+        async def _prepare_request(self, request: Request) -> None:
+            assert_clean(*shown(request), *shown(request.headers), repr(request.body) if kind == "pieces" else "")
+
+    client = Client(base_url="http://h", http_client=MockTransport(handler), retry=RetryPolicy(wait_initial=0))
+    with pytest.raises(APIError) as caught:
+        await client.post("/x", cast_to=Thing, **BODIES[kind]())
+    assert BODY.encode() in sent[0]
+    assert_clean(*texts_of(caught.value), *[text for options in seen for text in shown(options)], log.text)
+
+
+# --- streams of both kinds ---------------------------------------------------------------------------------------------
+
+LINES: dict[str, bytes] = {
+    "bad line": b'{"id": 1}\n{"' + ANSWER.encode() + b"\n",
+    "wrong value": b'{"id": "' + ANSWER.encode() + b'"}\n',
+    "wrong shape": b'"' + ANSWER.encode() + b'"\n',
+    "missing": b'{"other": "' + ANSWER.encode() + b'"}\n',
+    "no utf-8": b'"\xff' + ANSWER.encode() + b'"\n',
+    "large": b'"' + ANSWER.encode() * 50 + b'"\n',
+    "error": b'{"error": {"type": "api_error", "secret": "' + ANSWER.encode() + b'"}}\n',
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+async def test_lines_that_fail(kind: str, log: pytest.LogCaptureFixture) -> None:
+    class Client(SDK):
+        max_event_size = 500
+
+    client = Client(
+        base_url="http://h",
+        http_client=MockTransport(lambda _: Response(headers={"X-Secret": ANSWER}, content=LINES[kind])),
+        _strict_response_validation=True,
+    )
+    stream: Any = await client.get(
+        "/", cast_to=Thing, stream=True, stream_cls=AsyncJSONLStream[Thing], options=OPTIONS_OF_GET
+    )
+    with pytest.raises(APIError) as caught:
+        async for thing in stream:
+            assert_clean(*shown(stream), *shown(thing))
+    assert_clean(*texts_of(caught.value), *shown(stream), log.text)
+
+
+OPTIONS_OF_GET = {name: value for name, value in OPTIONS.items() if name != "extra_json"}
+
+
+async def test_a_stream_that_is_resumed(log: pytest.LogCaptureFixture) -> None:
+    class Resuming(AsyncStream[Thing]):
+        terminator = "[DONE]"
+        max_resumes = 2
+
+    async def cut() -> AsyncIterator[bytes]:
+        yield f'id: {ANSWER}\ndata: {{"id": 1}}\n\n'.encode()
+        raise ConnectionLostError("lost")
+
+    client = client_of(MockTransport(lambda _: Response(headers=SSE, content=cut())), max_retries=0)
+    with pytest.raises(APIError) as caught:
+        stream: Any = await client.get("/", cast_to=Thing, stream=True, stream_cls=Resuming, options=OPTIONS_OF_GET)
+        for _ in range(30):
+            await anext(stream)
+            if len(log.records) > 20:
+                raise APIError("enough", None)
+    assert "resume" in log.text.lower()
+    assert_clean(*texts_of(caught.value), *shown(stream), log.text)
+
+
+async def test_a_download_that_is_resumed(log: pytest.LogCaptureFixture, tmp_path: pathlib.Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        if peer.number > 1:
+            peer.send(f"HTTP/1.1 404 {ANSWER}\r\nContent-Length: 0\r\nETag: {ANSWER}\r\n\r\n".encode())
+            return
+        peer.send(f'HTTP/1.1 200 OK\r\nContent-Length: 100\r\nETag: "{ANSWER}"\r\n\r\n'.encode())
+        peer.send(ANSWER.encode())
+
+    with serve(script) as server:
+        async with client_of(HTTPTransport(), base_url=f"{server.url}/?base={QUERY}", max_retries=1) as client:
+            with pytest.raises(APIError) as caught:
+                async with client.open("GET", "/", options=OPTIONS_OF_GET) as response:
+                    await response.stream_to_file(tmp_path / "file", resume=True)
+    assert "resume at byte" in log.text
+    assert_clean(*texts_of(caught.value), log.text)
+
+
+# --- failures on real connections -----------------------------------------------------------------------------------------
+
+ANSWERS: dict[str, bytes] = {
+    "status line": f"HTTP/9 {ANSWER}\r\n\r\n".encode(),
+    "no http": f"{ANSWER}\r\n\r\n".encode(),
+    "header line": f"HTTP/1.1 200 OK\r\nSet-Cookie : {COOKIE}\r\n\r\n".encode(),
+    "folded": f"HTTP/1.1 200 OK\r\n {COOKIE}\r\n\r\n".encode(),
+    "control": f"HTTP/1.1 200 OK\r\nX-Secret: {ANSWER}\x00\r\n\r\n".encode(),
+    "length": f"HTTP/1.1 200 OK\r\nContent-Length: {ANSWER}\r\n\r\n".encode(),
+    "framing": f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {ANSWER}\r\n\r\n".encode(),
+    "chunk": f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{ANSWER}\r\n".encode(),
+    "chunk end": f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{ANSWER}\r\n".encode(),
+    "trailer": f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX {ANSWER}\r\n\r\n".encode(),
+    "cut head": f"HTTP/1.1 200 OK\r\nSet-Cookie: {COOKIE}\r\n".encode(),
+    "cut body": f"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{ANSWER}".encode(),
+    "large head": f"HTTP/1.1 200 OK\r\nX: {ANSWER}".encode() + b"a" * 200_000,
+    "unasked": f"HTTP/1.1 101 {ANSWER}\r\nUpgrade: {ANSWER}\r\nConnection: upgrade\r\n\r\n".encode(),
+    "redirect": f"HTTP/1.1 302 Found\r\nLocation: ftp://u:{PASSWORD}@h/?q={QUERY}\r\nContent-Length: 0\r\n\r\n".encode(),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+async def test_failures_on_real_connections(kind: str, log: pytest.LogCaptureFixture) -> None:
+    def script(peer: Peer) -> None:
+        while peer.read_request():
+            peer.send(ANSWERS[kind])
+            return
+
+    with serve(script) as server:
+        base = server.url.replace("http://", f"http://user:{PASSWORD}@")
+        async with client_of(HTTPTransport(), base_url=f"{base}/?base={QUERY}", auth=None, max_retries=1) as client:
+            with pytest.raises(APIError) as caught:
+                await client.post("/", cast_to=Thing, body={"a": BODY}, options=OPTIONS)
+            assert_clean(*shown(client), *shown(client._transport))
+    assert server.requests
+    assert_clean(*texts_of(caught.value), log.text)
+
+
+async def test_a_server_whose_certificate_is_not_trusted(log: pytest.LogCaptureFixture) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with serve(lambda peer: None, context) as server:
+        base = server.url.replace("https://", f"https://user:{PASSWORD}@")
+        async with client_of(HTTPTransport(), base_url=f"{base}/?base={QUERY}", max_retries=0) as client:
+            with pytest.raises(TLSError) as caught:
+                await client.post("/", cast_to=Thing, body={"a": BODY}, options=OPTIONS)
+    assert_clean(*texts_of(caught.value), log.text)
+
+
+@pytest.mark.parametrize("options", [{"timeout": 0.05}, {"deadline": 0.05}])
+async def test_time_that_is_over(options: dict[str, float], log: pytest.LogCaptureFixture) -> None:
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        peer.wait_closed()
+
+    with serve(script) as server:
+        async with client_of(HTTPTransport(), base_url=f"{server.url}/?base={QUERY}", max_retries=0) as client:
+            with pytest.raises(APITimeoutError) as caught:
+                await client.post("/", cast_to=Thing, body={"a": BODY}, options={**OPTIONS, **options})
+    assert_clean(*texts_of(caught.value), log.text)
+
+
+async def test_an_exception_of_the_callers_own_is_as_it_was(log: pytest.LogCaptureFixture) -> None:
+    mine = KeyError(f"my {BODY}")
+
+    async def middleware(request: Request, call_next: Any) -> Any:
+        await call_next(request)
+        raise mine
+
+    client = client_of(MockTransport(lambda _: Response(json=ANSWER)), middleware=[middleware])
+    with pytest.raises(KeyError) as caught:
+        await client.post("/", cast_to=object, body={"a": BODY}, options=OPTIONS)
+    assert caught.value is mine
+    assert (mine.args, mine.__cause__, mine.__context__) == ((f"my {BODY}",), None, None)
+    assert_clean(log.text)
+
+
+# --- reprs, more of them --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PageInfo(f"/x?cursor={QUERY}"),
+        lambda: PageInfo(URL(f"http://user:{PASSWORD}@h/x?cursor={QUERY}")),
+        lambda: PageInfo(params={"cursor": QUERY}),
+        lambda: PageInfo(json={"cursor": BODY}),
+        lambda: JSONLine(ANSWER.encode(), 1),
+        lambda: ServerSentEvent(ANSWER, ANSWER, ANSWER, 1),
+        lambda: Headers({"Authorization": BEARER, "Cookie": COOKIE, "X-Anything": API_KEY, "Set-Cookie": COOKIE}),
+        lambda: RequestOptions(url=f"/x?q={QUERY}"),
+        lambda: RequestOptions(url=f"http://user:{PASSWORD}@h/x?q={QUERY}"),
+        lambda: RequestOptions(files=[("a", BODY)], form={"a": BODY}, content=BODY, json_data=BODY),
+        lambda: RequestOptions(extra_json={"a": BODY}, idempotency_key=IDEMPOTENCY, params={"a": QUERY}),
+        lambda: RequestOptions(headers={"X": API_KEY}),
+        lambda: Request("POST", f"http://user:{PASSWORD}@h/?q={QUERY}", content=[BODY.encode()]),
+        lambda: Request("POST", f"http://user:{PASSWORD}@h/?q={QUERY}", content=[BODY.encode()]).body,
+        lambda: Response(headers={"X": ANSWER}, content=ANSWER),
+        lambda: HTTPTransport(),
+        lambda: MockTransport(lambda _: Response(content=ANSWER)),
+        lambda: Middleware(),
+        lambda: RetryPolicy(),
+        lambda: Querystring(),
+        lambda: NotFoundError("no", response=Response(404, content=ANSWER, headers={"X": ANSWER}), body=ANSWER),
+        lambda: DecodeError(response=Response(json=ANSWER), body=ANSWER, problems=["$: expected an integer"]),
+        lambda: StreamTruncatedError("cut", request=Request("GET", f"http://h/?q={QUERY}")),
+        lambda: Codec(),
+        lambda: sansio.ResponseHead(200, Headers({"X": ANSWER})),
+        lambda: sansio.Begin(0.0, Request("POST", f"http://h/?q={QUERY}", content=BODY)),
+        lambda: sansio.Send(Request("POST", f"http://h/?q={QUERY}", content=BODY, headers={"X": API_KEY})),
+        lambda: sansio.HeadReceived(0.0, 0.0, sansio.ResponseHead(200, Headers({"X": ANSWER}))),
+        lambda: sansio.DataReceived(ANSWER.encode()),
+        lambda: sansio.ResponseReceived(sansio.ResponseHead(200, Headers({"X": ANSWER}))),
+    ],
+)
+async def test_reprs_of_public_values(make: Any) -> None:
+    value = make()
+    assert_clean(*shown(value))
+    assert_clean(repr([value]), repr({"a": value}))
+
+
+async def test_reprs_of_what_is_under_way(tmp_path: pathlib.Path) -> None:
+    """What a traceback with local variables would show, as the tools of error services do."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield ANSWER.encode()
+
+    client = client_of(MockTransport(lambda _: Response(content=pieces(), headers={"ETag": f'"{ANSWER}"'})))
+    async with client.open("GET", f"/?q={QUERY}", options=OPTIONS_OF_GET) as response:
+        pieces_of = response.iter_bytes()
+        await anext(pieces_of)
+        assert_clean(*shown(response), *shown(pieces_of), *shown(response.http_response), *shown(response.http_request))
+    async with client.open("GET", f"/?q={QUERY}", options=OPTIONS_OF_GET) as response:
+        seen: list[str] = []
+
+        def progress(done: int, total: int | None) -> None:
+            frame: Any = sys._getframe(1)
+            while frame is not None and "anyio_client" in frame.f_code.co_filename:
+                seen.extend(repr(value) for name, value in frame.f_locals.items() if name == "self")
+                frame = frame.f_back
+
+        await response.stream_to_file(tmp_path / "file", resume=True, progress=progress)
+        assert any("Download" in text for text in seen)
+        assert_clean(*seen)
+    lines = client.get_api_list(f"/?q={QUERY}", model=Thing, page=CursorPage, options=OPTIONS_OF_GET)
+    assert_clean(*shown(lines), *shown(lines.iter_pages()), *shown(lines.limit_pages(2)), *shown(aiter(lines)))
+    async with lines.limit_pages(1).prefetch() as items:
+        assert_clean(*shown(items))
+    assert_clean(*shown(client.with_raw_response), *shown(client.with_streaming_response))
