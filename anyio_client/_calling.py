@@ -368,6 +368,8 @@ class CallDriver:
         transport = client._transport
         await self._within(client._prepare_request, request)
         build.frame(request)
+        if not request.can_be_sent:
+            raise RuntimeError("this body was sent before and cannot be made again: pass bytes, a list or a callable")
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("send %s %s", request.method, request.url.redacted)
         if self._keeps_deadline:

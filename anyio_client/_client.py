@@ -606,7 +606,7 @@ def find_message(body: object) -> str | None:
 
 
 MAX_MESSAGE = 1000  # characters; the whole text stands in the error's body
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 
 
 def _credentials(auth: object) -> dict[str, str]:

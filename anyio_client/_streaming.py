@@ -129,6 +129,7 @@ class AsyncStream(Generic[T]):
         self._complete = False  # it came to its end
         self._given = 0  # items
         self._resumes = 0  # in a row
+        self._resumed_from: str | None = None
         self._cut: APIConnectionError | None = None  # what is being resumed from
         self._told: float | None = None  # seconds that the server asked to wait before a reconnect
         self._folds = type(self).fold is not AsyncStream.fold
@@ -291,7 +292,8 @@ class AsyncStream(Generic[T]):
                 cut = exc
             else:
                 if event is not None or self._over:
-                    self._resumes = 0
+                    if self.last_event_id != self._resumed_from or self._resumed_from is None:
+                        self._resumes = 0  # a new row, unless the server says the same thing again
                     return event
                 if not self._says_its_end and not self.max_resumes:
                     return None
@@ -330,6 +332,7 @@ class AsyncStream(Generic[T]):
             self._resumes += 1
             await self._give_up()
             self._cut = cut
+            self._resumed_from = last_event_id
         logger.info("resume %d of %d in %.3g s: %s", self._resumes, self.max_resumes, wait, cut)
         await anyio.sleep(wait)
         response = await client._reopen(options, deadline, accept=self.accept)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
 from .._model.given import NotGiven, Omit
-from .._model.headers import Headers
+from .._model.headers import Headers, check_method
 from .._model.query import Querystring, merge_query
 from .._model.request import Request, StreamedBody
 from .._model.url import URL, join_path, looks_absolute, refuse_scheme
@@ -32,6 +32,7 @@ _PASSING_PREFIXES = ("accept", "content-", "if-")
 # Two of these would leave it to the server which one counts (Host: RFC 9112 section 3.2).
 _SINGLE = ("Host", "Content-Type", "Authorization", "Proxy-Authorization")
 
+_KNOWN_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 # RFC 9110 section 8.6: a user agent sends Content-Length: 0 where the method gives a body a meaning.
 _METHODS_WITH_BODY = frozenset(("POST", "PUT", "PATCH"))
 
@@ -132,6 +133,8 @@ def frame(request: Request) -> None:
     A body of unknown length gets no field here: how it is framed is the protocol's affair.
     """
     headers, body = request.headers, request.body
+    if request.method not in _KNOWN_METHODS:  # a hook may have set it
+        request.method = check_method(request.method)
     if "host" not in headers:
         headers["Host"] = request.url.netloc
     for name in _SINGLE:

@@ -151,6 +151,7 @@ class UserBody:
         return self
 
     async def __anext__(self) -> bytes:
+        await anyio.lowlevel.checkpoint()  # whatever the user's iterator does
         return await anext(self._iterator)
 
     async def aclose(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 
 import anyio
@@ -274,6 +274,8 @@ class Exchange:
                 raise
             except WireMisuse as exc:
                 raise clock.error(LocalProtocolError, f"The body does not fit its declared length: {exc}") from exc
+        except _CallersError as exc:
+            raise exc.error from exc.error.__cause__
         except OSError as exc:
             if self.over:
                 return  # the answer is complete, which closed the connection
@@ -286,9 +288,12 @@ class Exchange:
 
     async def _send_pieces(self, body: StreamedBody, sent_before: int) -> None:
         left = body.length if body.exact and body.length is not None else -1
-        pieces = body.open()
+        try:
+            pieces = body.open()
+        except OSError as exc:
+            raise _CallersError(exc) from None
         if not isinstance(pieces, AsyncIterable):
-            for piece in pieces:
+            for piece in _own_errors(pieces):
                 left -= memoryview(check_piece(piece)).nbytes
                 await self._send_piece(piece, sent_before, last=left == 0)
             return
@@ -302,6 +307,8 @@ class Exchange:
                 except StopAsyncIteration:
                     complete = True
                     return
+                except OSError as exc:
+                    raise _CallersError(exc) from None
                 left -= memoryview(check_piece(piece)).nbytes
                 await self._send_piece(piece, sent_before, last=left == 0)
         finally:
@@ -377,6 +384,26 @@ class Exchange:
             self._connection.received += len(data)
             for event in self._connection.wire.receive(data):
                 self.take(event)
+
+
+class _CallersError(Exception):
+    """An OSError of the caller's own body, which says nothing about the connection."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__("the body failed")
+        self.error = error
+
+
+def _own_errors(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    iterator = iter(pieces)
+    while True:
+        try:
+            piece = next(iterator)
+        except StopIteration:
+            return
+        except OSError as exc:
+            raise _CallersError(exc) from None
+        yield piece
 
 
 async def _close_iterator(iterator: object) -> None:

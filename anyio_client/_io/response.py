@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterator
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from .._model.errors import (
@@ -32,7 +33,7 @@ UNSET = object()
 class BodyIterator:
     """The decoded body, piece by piece: as it arrives, or in pieces of exactly ``chunk_size`` bytes, the last shorter."""
 
-    __slots__ = ("_chunk_size", "_coded", "_decoder", "_ended", "_kept", "_raw", "_response")
+    __slots__ = ("_chunk_size", "_coded", "_decoder", "_ended", "_kept", "_pending", "_raw", "_response")
 
     def __init__(self, response: Response, raw: RawBody, coded: bool, chunk_size: int | None) -> None:
         self._response = response
@@ -40,6 +41,7 @@ class BodyIterator:
         self._coded = coded
         self._decoder: ContentDecoder | None = None  # made for the first byte: an empty body needs none
         self._chunk_size = chunk_size
+        self._pending: Iterator[bytes] | None = None  # of the last bytes: what has not been decoded yet
         self._kept = bytearray()
         self._ended = False
 
@@ -65,26 +67,41 @@ class BodyIterator:
         """The next decoded bytes, ``b""`` at the end."""
         while True:
             try:
-                raw = await anext(self._raw)
-            except StopAsyncIteration:
+                if self._pending is not None:
+                    # What a server can make of few bytes takes time: others get their turn, the deadline too.
+                    await anyio.lowlevel.checkpoint()
+                else:
+                    try:
+                        given = bytes(check_piece(await anext(self._raw)))
+                    except StopAsyncIteration:
+                        self._ended = True
+                        self._response.is_closed = True
+                        if self._decoder is not None:
+                            self._decoder.finish()
+                        return b""
+                    if self._coded and given:
+                        self._decoder = self._response.make_decoder()
+                        self._coded = False
+                    if self._decoder is None:
+                        if given:
+                            return given
+                        continue
+                    self._pending = self._decoder.feed(given)
+                if piece := next(self._pending, b""):
+                    return piece
+                self._pending = None
+            except DecodingFailed as exc:
                 self._ended = True
-                self._response.is_closed = True
-                if self._decoder is not None:
-                    self._response.decode(self._decoder, None)
-                return b""
-            try:
-                piece = check_piece(raw)
-                if self._coded and len(piece):
-                    self._decoder = self._response.make_decoder()
-                    self._coded = False
-                if self._decoder is not None:
-                    piece = self._response.decode(self._decoder, bytes(piece))
-            except BaseException:
+                await self._response.dispose()
+                raise self._response.decoding_error(exc) from exc
+            except APIConnectionError:
                 self._ended = True
                 await self._response.dispose()
                 raise
-            if len(piece):
-                return bytes(piece)
+            except (TypeError, ValueError):  # pieces of a user's own that are no bytes
+                self._ended = True
+                await self._response.dispose()
+                raise
 
     async def aclose(self) -> None:
         self._ended = True
@@ -140,7 +157,9 @@ class Response:
             raise TypeError(f"content= takes bytes, str or an async iterable of bytes, not {type(content).__name__}")
 
     @classmethod
-    def from_wire(cls, head: ResponseHead, raw: RawBody, request: Request, timings: Timings | None = None) -> Response:
+    def from_wire(
+        cls, head: ResponseHead, raw: RawBody, request: Request | None, timings: Timings | None = None
+    ) -> Response:
         """A response whose body is still to be read from *raw*."""
         self = cls.__new__(cls)
         self.head = head
@@ -190,7 +209,11 @@ class Response:
             if decoder is None:
                 self._content = self._raw_content
             else:
-                self._content = self.decode(decoder, self._raw_content) + self.decode(decoder, None)
+                try:
+                    self._content = b"".join(decoder.feed(self._raw_content))
+                    decoder.finish()
+                except DecodingFailed as exc:
+                    raise self.decoding_error(exc) from exc
         return self._content
 
     @property
@@ -301,6 +324,14 @@ class Response:
         head = attrs.evolve(self.head, headers=Headers(self.headers))
         return Response.from_wire(head, ReadBody(self._raw_content), request)
 
+    def without_body(self) -> Response:
+        """Its head alone, for an error about it."""
+        return Response.from_wire(self.head, ReadBody(b""), self.request, self.timings).with_content(b"")
+
+    def with_content(self, content: bytes) -> Response:
+        self._content = self._raw_content = content
+        return self
+
     def limit_to(self, deadline: float) -> None:
         """Let reading the body end at *deadline* (absolute), unless it keeps one itself."""
         if self._raw is not None and not isinstance(self._raw, BodyStream | LimitedBody):
@@ -313,19 +344,9 @@ class Response:
         try:
             return make_decoder(self.headers.get("content-encoding"), self.max_decompression_ratio)
         except DecodingFailed as exc:
-            raise self._decoding_error(exc) from exc
+            raise self.decoding_error(exc) from exc
 
-    def decode(self, decoder: ContentDecoder, data: bytes | None) -> bytes:
-        """Undo the content codings of *data*, None for the end. ContentDecodingError where that fails."""
-        try:
-            if data is not None:
-                return decoder.feed(data)
-            decoder.finish()
-            return b""
-        except DecodingFailed as exc:
-            raise self._decoding_error(exc) from exc
-
-    def _decoding_error(self, exc: DecodingFailed) -> ContentDecodingError:
+    def decoding_error(self, exc: DecodingFailed) -> ContentDecodingError:
         message = f"The answer's content coding cannot be undone: {exc}."
         return ContentDecodingError(message, request=self.request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
 

@@ -13,6 +13,7 @@ import mimetypes
 import os
 import pathlib
 import stat
+import threading
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import IO, Any, Self, TypeAlias, TypeVar, cast
@@ -54,9 +55,16 @@ def _types() -> mimetypes.MimeTypes:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _in_thread(file: object, function: Callable[..., T], *args: object) -> Any:
-    # A pipe may never have more: whoever is cancelled does not wait for it.
-    return anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+async def _in_thread(function: Callable[[], T]) -> T:
+    # A pipe may never have more: whoever is cancelled does not wait for it. Idle threads remember what they did last: the
+    # box is empty by then, so that they keep no file open.
+    box = [function]
+    del function
+    return await anyio.to_thread.run_sync(_call, box, abandon_on_cancel=True)
+
+
+def _call(box: list[Callable[[], T]]) -> T:
+    return box.pop()()
 
 
 @attrs.define(eq=False)
@@ -71,7 +79,10 @@ class FileSource:
     is_path: bool
     start: int = 0
     length: int | None = None
+    endless: bool = False  # a path whose size says nothing, as in /proc: it can be read again, nobody knows how far
     changed: int | None = None  # when it was last written to, in nanoseconds, where the system says so
+    # Held by the thread that reads: one that was left behind by a cancelled send must not move the file of the next.
+    lock: threading.Lock = attrs.field(factory=threading.Lock, repr=False)
 
     @classmethod
     def of(cls, value: object) -> FileSource | None:
@@ -81,10 +92,15 @@ class FileSource:
         if isinstance(value, os.PathLike):
             return cls(pathlib.Path(cast("os.PathLike[str]", value)), True)
         if isinstance(value, io.TextIOBase) or (
-            callable(getattr(value, "read", None)) and getattr(value, "encoding", None) is not None
+            not isinstance(value, type)
+            and callable(getattr(value, "read", None))
+            and getattr(value, "encoding", None) is not None
         ):
             raise TypeError("a file that is sent must be opened in binary mode ('rb'), this one gives text")
-        if not isinstance(value, AsyncIterable) and callable(getattr(value, "read", None)):
+        if not isinstance(value, AsyncIterable | type) and callable(getattr(value, "read", None)):
+            readable = getattr(value, "readable", None)
+            if callable(readable) and not getattr(value, "closed", False) and not readable():
+                raise ValueError("the file that is to be sent was opened for writing only")
             return cls(value, False)
         return None
 
@@ -96,24 +112,28 @@ class FileSource:
 
     @property
     def replayable(self) -> bool:
-        return self.length is not None
+        return self.length is not None or self.endless
 
     async def measure(self) -> None:
         """Find out where the file stands and how much it has. OSError for a path that cannot be read."""
         if isinstance(self.file, io.BytesIO):
             self._measure()
         else:
-            await _in_thread(self.file, self._measure)
+            await _in_thread(self._measure)
 
     def _measure(self) -> None:
         if self.is_path:
+            if not stat.S_ISREG(os.stat(self.file).st_mode) and not os.path.isdir(self.file):
+                return  # a pipe: opening it twice would lose what it has
             with open(self.file, "rb") as file:  # not only stat(): it must be readable, and no directory
                 status = os.fstat(file.fileno())
-            if stat.S_ISREG(status.st_mode):
+                self.endless = status.st_size == 0 and bool(file.read(1))
+            if not self.endless:
                 self.length, self.changed = status.st_size, status.st_mtime_ns
             return
         if getattr(self.file, "closed", False):
             raise ValueError("the file that is to be sent is closed")
+        _check_free(self.file, None)
         if not getattr(self.file, "seekable", lambda: False)():
             return
         self.start = self.file.tell()
@@ -142,6 +162,8 @@ class FileSource:
         """The file, standing where its content begins."""
         if self.is_path:
             return open(self.file, "rb")
+        _check_free(self.file, self)
+        _being_sent[id(self.file)] = self
         if self.replayable:
             self.file.seek(self.start)
         return self.file
@@ -151,6 +173,16 @@ class FileSource:
         if file.read(1):
             return False
         return self.changed is None or self._last_change(file) == self.changed
+
+
+# Files that are being read for a request, by their id: they stand where that one has come to, so no other may read them.
+_being_sent: dict[int, FileSource] = {}
+
+
+def _check_free(file: object, source: FileSource | None) -> None:
+    """RuntimeError where another request is sending this file object."""
+    if _being_sent.get(id(file), source) is not source:
+        raise RuntimeError("this file is being sent by another request: open it once for each of them")
 
 
 class FileReader:
@@ -166,18 +198,18 @@ class FileReader:
         return self
 
     async def __anext__(self) -> bytes:
-        if self._over or self._left == 0:
+        source = self._source
+        if self._over or (self._left == 0 and source.length):  # that nothing is nothing still is looked at
             self.close()
             raise StopAsyncIteration
-        source = self._source
         if isinstance(source.file, io.BytesIO):
             await anyio.lowlevel.checkpoint()
             piece = self._read()
         else:
-            piece = await _in_thread(source.file, self._read)
+            piece = await _in_thread(self._read)
         if not piece:
             self.close()
-            if self._left is None:
+            if not self._left:
                 raise StopAsyncIteration
             raise self._changed(f"ended {self._left} bytes early")
         if self._left is not None:
@@ -185,6 +217,16 @@ class FileReader:
         return piece
 
     def _read(self) -> bytes:
+        try:
+            with self._source.lock:
+                return self._read_locked()
+        finally:
+            if self._over:
+                self._release()
+
+    def _read_locked(self) -> bytes:
+        if self._over:
+            return b""
         if self._file is None:
             self._source.check()
             self._file = self._source.open()
@@ -205,8 +247,15 @@ class FileReader:
 
     def close(self) -> None:
         self._over = True
-        if self._source.is_path and self._file is not None:
-            self._file.close()
+        if not self._source.lock.locked():  # else the thread that reads does it when it has ended
+            self._release()
+
+    def _release(self) -> None:
+        if self._source.is_path:
+            if self._file is not None:
+                self._file.close()
+        elif _being_sent.get(id(self._source.file)) is self._source:
+            del _being_sent[id(self._source.file)]
 
     async def aclose(self) -> None:
         self.close()
@@ -232,17 +281,19 @@ async def make_content(content: Any) -> bytes | StreamedBody:
 
 def _made(content: Any) -> Any:
     """What a callable made, as pieces; a file that it opened is read as a file, and closed."""
-    source = FileSource.of(content)
-    if source is None:
-        return content
-    return _OpenedFile(source)
+    try:
+        source = FileSource.of(content)
+    except (TypeError, ValueError):
+        content.close()
+        raise
+    return content if source is None else _OpenedFile(source)
 
 
 class _OpenedFile(FileReader):
     """A file that a callable has opened for this send alone: read from where it stands to its end, then closed."""
 
-    def close(self) -> None:
-        super().close()
+    def _release(self) -> None:
+        super()._release()
         if not self._source.is_path:
             self._source.file.close()
 
@@ -269,8 +320,9 @@ class PieceReader:
             except StopAsyncIteration:
                 return None
         assert self._sync is not None
-        piece = next(self._sync, None)
-        return None if piece is None else check_piece(piece)
+        for piece in self._sync:
+            return check_piece(piece)
+        return None
 
     async def aclose(self) -> None:
         """Close the iterator, if it can be closed (generators must be)."""

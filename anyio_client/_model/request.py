@@ -42,6 +42,7 @@ class StreamedBody:
     exact: bool = attrs.field(default=False, repr=False)  # it is certain that it gives ``length`` bytes, or fails
     used: bool = False
     content: bytes | None = attrs.field(default=None, repr=False)
+    _made: Any = attrs.field(default=None, repr=False, init=False)  # what the source made last
 
     def open(self) -> Pieces:
         """The pieces of one send. RuntimeError where they were used before and cannot be made again."""
@@ -54,6 +55,9 @@ class StreamedBody:
         if isinstance(source, AsyncIterable | Iterable):
             return source  # pyright: ignore[reportUnknownVariableType]
         pieces: Any = source()
+        if pieces is self._made and hasattr(pieces, "__next__" if isinstance(pieces, Iterable) else "__anext__"):
+            raise RuntimeError("the content callable gave the same iterator again: it must make a fresh one each time")
+        self._made = pieces
         if not isinstance(pieces, AsyncIterable | Iterable) or isinstance(pieces, str):
             raise TypeError(f"the content callable must give an iterable of bytes, not {type(pieces).__name__}")
         return [bytes(pieces)] if isinstance(pieces, bytes | bytearray | memoryview) else pieces  # pyright: ignore

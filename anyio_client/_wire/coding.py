@@ -28,6 +28,9 @@ FREE_OUTPUT: Final = 16 * 2**20
 # bombs counts what was taken so far.
 _SLICE: Final = 2**14
 _MAX_CODINGS: Final = 10  # of one body; two are rare
+# A frame of zstd costs some 10 microseconds, even an empty one: beyond a first thousand they must be worth it.
+_MANY_FRAMES: Final = 1000
+_BYTES_A_FRAME: Final = 256
 _STEP: Final = 2**18  # output is made in pieces of at most this size
 
 
@@ -71,7 +74,7 @@ class _Zlib:
 
 
 class _Brotli:
-    """``br``: one stream; what follows it is ignored."""
+    """``br``: one stream, and nothing behind it."""
 
     def __init__(self, module: Any) -> None:
         self._error: type[Exception] = module.error
@@ -80,14 +83,15 @@ class _Brotli:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         self._begun = self._begun or bool(data)
+        if data and self._d.is_finished():
+            raise DecodingFailed("there are bytes after the end of the compressed body")
         try:
             while not self._d.is_finished():
                 piece = self._d.process(data, output_buffer_limit=_STEP)
                 data = b""
-                if piece:
-                    yield piece
-                if self._d.can_accept_more_data():
+                if not piece:  # can_accept_more_data() may be true while there is more to come out
                     return
+                yield piece
         except self._error as exc:
             raise DecodingFailed(f"the body is not what its Content-Encoding says: {exc}") from exc
 
@@ -104,18 +108,24 @@ class _Zstd:
         self._d = self._fresh()
         self._begun = False
         self._within = False  # a frame has begun and not ended
+        self._frames = 0
+        self._taken = 0
 
     def _fresh(self) -> Any:
         return self._module.ZstdDecompressor(options={self._module.DecompressionParameter.window_log_max: 23})
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         self._begun = self._begun or bool(data)
+        self._taken += len(data)
         try:
             while data or not self._d.needs_input:
                 if self._d.eof:
                     if not data:
                         return
                     self._d = self._fresh()
+                    self._frames += 1
+                    if self._frames > _MANY_FRAMES + self._taken // _BYTES_A_FRAME:
+                        raise DecodingFailed("the compressed body has too many frames for its size")
                 self._within = True
                 piece = self._d.decompress(data, _STEP)
                 data = b""
@@ -169,27 +179,28 @@ class ContentDecoder:
         self._taken = 0
         self._made = 0
 
-    def feed(self, data: bytes) -> bytes:
-        """The decoded bytes. :class:`DecodingFailed` for malformed data, and for a bomb."""
-        out: list[bytes] = []
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The decoded bytes, in pieces that are made one by one. :class:`DecodingFailed` for malformed data, and a bomb.
+
+        Each piece is bounded, and so is the work for it: whoever takes them may let others work in between.
+        """
         for place in range(0, len(data), _SLICE):
             taken = data[place : place + _SLICE]
             self._taken += len(taken)
-            pieces = [taken]
             try:
-                for layer in self._layers:
-                    pieces = [made for piece in pieces for made in self._guarded(layer, piece)]
+                yield from self._through(taken, 0)
             except zlib.error as exc:
                 raise DecodingFailed(f"the body is not what its Content-Encoding says: {exc}") from exc
-            out += pieces
-        return b"".join(out)
 
-    def _guarded(self, layer: _Inflater, data: bytes) -> Iterator[bytes]:
-        for piece in layer.feed(data):
+    def _through(self, data: bytes, level: int) -> Iterator[bytes]:
+        if level == len(self._layers):
+            yield data
+            return
+        for piece in self._layers[level].feed(data):
             self._made += len(piece)
             if self._max_ratio is not None and self._made > FREE_OUTPUT + self._max_ratio * self._taken:
                 raise DecodingFailed(f"the body decodes to more than {self._max_ratio:g} times its size")
-            yield piece
+            yield from self._through(piece, level + 1)
 
     def finish(self) -> None:
         """The body has ended. :class:`DecodingFailed` if its last part is missing."""

@@ -8,7 +8,7 @@ import re
 __all__ = ["charset_of", "decode_text"]
 
 _PYTHON_CODECS = frozenset(
-    ["idna", "mbcs", "oem", "palmos", "punycode", "raw-unicode-escape", "raw_unicode_escape", "undefined"]
+    ["idna", "mbcs", "oem", "palmos", "punycode", "raw-unicode-escape", "raw_unicode_escape", "undefined", "utf-7"]
 ) | {"unicode-escape", "unicode_escape"}
 _CHARSET = re.compile(r";\s*charset\s*=\s*(?:\"([^\"]*)\"|([^\s;\"]+))", re.IGNORECASE)
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from anyio_client._core.ranges import continues, range_headers, validator_of
+from anyio_client._core.ranges import Part, part_of, range_headers, total_of, validator_of
 from anyio_client._model.head import ResponseHead
 from anyio_client._model.headers import Headers
 
 NOW = 1_704_110_400.0  # 2024-01-01 12:00:00
 MODIFIED = "Mon, 01 Jan 2024 10:00:00 GMT"
 SAME = {"Last-Modified": MODIFIED, "Date": MODIFIED}
+
+
+def continues(answer: ResponseHead, size: int, validator: str, total: int | None = None) -> bool:
+    return part_of(answer, size, total, validator) is not None
 
 
 def head(status: int, headers: dict[str, str] | list[tuple[str, str]]) -> ResponseHead:
@@ -68,7 +72,7 @@ def test_ranges_are_defined_for_get_only(method: str) -> None:
     assert validator_of(method, head(200, {"ETag": '"a"'}), NOW) is None
 
 
-@pytest.mark.parametrize(("status", "expected"), [(200, '"a"'), (206, '"a"'), (203, None), (204, None), (304, None)])
+@pytest.mark.parametrize(("status", "expected"), [(200, '"a"'), (206, None), (203, None), (204, None), (304, None)])
 def test_the_statuses_that_can_be_continued(status: int, expected: str | None) -> None:
     assert validator_of("GET", head(status, {"ETag": '"a"'}), NOW) == expected
 
@@ -145,3 +149,33 @@ def test_the_rest_after_nothing_and_after_very_much() -> None:
     assert continues(head(206, {"Content-Range": "bytes 0-9/10"}), 0, '"a"')
     big = 10**17
     assert continues(head(206, {"Content-Range": f"bytes {big}-{big}/{big + 1}"}), big, '"a"')
+
+
+@pytest.mark.parametrize(
+    ("value", "total", "expected"),
+    [
+        ("bytes 5-9/10", 10, Part(5, 10, 10)),
+        ("bytes 5-7/10", 10, Part(5, 8, 10)),  # less than was asked for: the rest is asked for again
+        ("bytes 5-9/*", 10, Part(5, 10, None)),
+        ("bytes 5-9/*", None, Part(5, 10, None)),
+        ("bytes 5-9/10", 11, None),  # another representation
+        ("bytes 5-12/*", 10, None),
+    ],
+)
+def test_what_a_part_holds(value: str, total: int | None, expected: Part | None) -> None:
+    assert part_of(head(206, {"Content-Range": value}), 5, total, '"a"') == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Content-Length": "0"}, 0),
+        ({"Content-Length": "10"}, 10),
+        ({"Content-Length": "9" * 5000}, None),
+        ({"Content-Length": "\u0661"}, None),
+        ({"Content-Length": "10", "Content-Encoding": "gzip"}, None),
+        ({}, None),
+    ],
+)
+def test_the_bytes_of_a_whole_body(headers: dict[str, str], expected: int | None) -> None:
+    assert total_of(head(200, headers)) == expected

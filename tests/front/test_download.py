@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import pathlib
 import re
+import resource
 import threading
 from typing import Any
 
@@ -146,8 +148,8 @@ async def test_cuts_without_progress_count(tmp_path: pathlib.Path, max_retries: 
             with pytest.raises(ConnectionLostError):
                 await download(client, tmp_path / "file", resume=True)
     assert not (tmp_path / "file").exists()
-    # max_retries=0: the cut is raised at once. Else the first cut, after something had come, begins the count.
-    assert len(server.requests) == 1 + max_retries
+    # max_retries=0: the cut is raised at once. Else the first cut, after something had come, does not count.
+    assert len(server.requests) == (2 + max_retries if max_retries else 1)
     assert [path.read_bytes() for path in parts(tmp_path)] == [DATA[:100], b'"1"']
 
 
@@ -309,17 +311,18 @@ async def test_an_error_status_to_the_request_for_the_rest_is_raised(tmp_path: p
 async def test_without_a_strong_validator_a_cut_is_an_error_and_nothing_is_left(
     tmp_path: pathlib.Path, headers: str, method: str
 ) -> None:
-    (tmp_path / ".file.part").write_bytes(b"old")
-    (tmp_path / ".file.part-validator").write_text('"0"')
     with serve(answers(whole(headers=headers, sent=4000), whole(headers=headers))) as server:
         async with client_of(server) as client:
             with pytest.raises(ConnectionLostError):
                 await download(client, tmp_path / "file", method, resume=True)
             assert names(tmp_path) == []
             assert len(server.requests) == 1
+            # What another call left is not touched, and not used.
+            (tmp_path / ".file.part").write_bytes(DATA[:4000])
+            (tmp_path / ".file.part-validator").write_text('"1"')
             await download(client, tmp_path / "file", method, resume=True)
     assert (tmp_path / "file").read_bytes() == DATA
-    assert names(tmp_path) == ["file"]
+    assert ranges(server) == [None, None]
 
 
 async def test_last_modified_alone_is_enough_where_it_is_strong(tmp_path: pathlib.Path) -> None:
@@ -492,15 +495,43 @@ async def test_errors_of_the_disk_are_the_callers_and_free_the_connection(tmp_pa
         assert server.wait_for_open(0) == 0
 
 
-@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="no /dev/full")
-async def test_a_full_disk_is_an_error_and_nothing_is_left(tmp_path: pathlib.Path) -> None:
-    (tmp_path / ".file.part").symlink_to("/dev/full")
-    with serve(answers(whole())) as server:
+@pytest.mark.parametrize("resume", [False, True])
+async def test_a_full_disk_is_an_error_and_no_short_file(tmp_path: pathlib.Path, resume: bool) -> None:
+    big = DATA * 300
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with serve(answers(whole(big))) as server:
         async with client_of(server) as client:
-            with pytest.raises(OSError, match="No space"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, hard))
+            try:
+                with pytest.raises(OSError) as caught:
+                    await download(client, tmp_path / "file", resume=resume)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            assert caught.value.errno == errno.EFBIG
+            assert names(tmp_path) == ([".file.part", ".file.part-validator"] if resume else [])
+            assert server.wait_for_open(0) == 0  # a body of which much is unread
+            if resume:
+                assert big.startswith((tmp_path / ".file.part").read_bytes())
+            assert len(server.requests) == 1
+            await download(client, tmp_path / "other", resume=resume)
+    assert (tmp_path / "other").read_bytes() == big
+
+
+def test_a_link_in_the_place_of_a_part_is_not_followed(tmp_path: pathlib.Path) -> None:
+    """Somebody else's file stays as it is, and what is written is ours."""
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (tmp_path / ".file.part").symlink_to(tmp_path / "theirs")
+    (tmp_path / ".file.part-validator").write_text('"1"')
+
+    async def main() -> None:
+        with serve(answers(whole())) as server:
+            async with client_of(server) as client:
                 await download(client, tmp_path / "file", resume=True)
-    assert not (tmp_path / "file").exists()
-    assert len(server.requests) == 1
+
+    anyio.run(main)
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+    assert (tmp_path / "file").read_bytes() == DATA
+    assert not (tmp_path / "file").is_symlink()
 
 
 async def test_an_existing_file_is_replaced_only_by_a_whole_one(tmp_path: pathlib.Path) -> None:

@@ -298,3 +298,201 @@ async def test_streamed_access_frees_the_connection() -> None:
                 async with async_to_streamed_response_wrapper(sdk.things.retrieve)(7) as response:
                     await response.read()
             assert peer.wait_for_open(0) == 0
+
+
+# --- views of a whole resource, and of a client --------------------------------------------------------------------
+
+
+class Parts(AsyncAPIResource):
+    async def count(self, *, extra_headers: Mapping[str, str | Omit] | None = None) -> int:
+        return await self._get("/parts", cast_to=int, options=make_request_options(extra_headers=extra_headers))
+
+
+class Store(AsyncAPIResource):
+    """No view of its own; another resource below it, and a list method that passes on what it is given."""
+
+    unit = "piece"
+
+    @cached_property
+    def parts(self) -> Parts:
+        return Parts(self._client)
+
+    @property
+    def others(self) -> Store:
+        return Store(self._client)
+
+    async def retrieve(self, id: int, *, extra_headers: Mapping[str, str | Omit] | None = None) -> Thing:
+        """Get one."""
+        return await self._get(f"/store/{id}", cast_to=Thing, options=make_request_options(extra_headers=extra_headers))
+
+    def list(self, *, extra_headers: Mapping[str, str | Omit] | None = None, extra_query: Any = None) -> Any:
+        options = make_request_options(extra_headers=extra_headers, extra_query=extra_query)
+        return self._get_api_list("/store", model=Thing, page=CursorPage, options=options)
+
+    async def _hidden(self) -> None: ...
+
+
+class BigSDK(SDK):
+    @cached_property
+    def store(self) -> Store:
+        return Store(self)
+
+
+def big(answer: Any = None) -> tuple[BigSDK, Server]:
+    server = Server(answer if answer is None else lambda request: answer)
+    return BigSDK(base_url="http://h", http_client=MockTransport(server), retry=RetryPolicy(wait_initial=0)), server
+
+
+async def test_a_view_of_a_resource_gives_responses() -> None:
+    sdk, server = big()
+    response = await sdk.store.with_raw_response.retrieve(7, extra_headers={"X": "1"})
+    assert isinstance(response, AsyncAPIResponse)
+    assert response.http_response.content == b'{"id":7}'
+    assert await response.parse() == Thing(7)
+    assert (server.last.url.path, server.last.headers["x"]) == ("/store/7", "1")
+    async with sdk.store.with_streaming_response.retrieve(8) as response:
+        assert isinstance(response, AsyncAPIResponse)
+        assert await response.parse() == Thing(7)
+    assert response.is_closed
+    assert server.last.url.path == "/store/8"
+    assert await sdk.store.retrieve(9) == Thing(7)  # the resource itself is as it was
+    for name in server.last.headers:
+        assert name.lower() not in ("raw", "streamed")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda sdk: sdk.with_raw_response.store.parts,
+        lambda sdk: sdk.store.with_raw_response.parts,
+        lambda sdk: sdk.store.parts.with_raw_response,
+        lambda sdk: sdk.with_raw_response.store.others.others.parts,
+    ],
+)
+async def test_nested_resources_are_seen_the_same_way(view: Callable[[Any], Any]) -> None:
+    sdk, server = big(Response(200, json=3))
+    response = await view(sdk).count()
+    assert isinstance(response, AsyncAPIResponse)
+    assert await response.parse() == 3
+    assert server.last.url.path == "/parts"
+
+
+async def test_the_streaming_view_of_a_client() -> None:
+    sdk, _ = big(Response(200, json=3))
+    async with sdk.with_streaming_response.store.parts.count() as response:
+        assert await response.parse() == 3
+    assert response.is_closed
+    with pytest.raises(NotFoundError):
+        async with big(Response(404))[0].with_streaming_response.store.retrieve(1):
+            raise AssertionError("not reached")
+
+
+async def test_lists_in_views() -> None:
+    pages = [{"data": [{"id": 1}], "next_cursor": "n"}, {"data": [{"id": 2}]}]
+    server = Server(lambda request: Response(200, json=pages[1 if "cursor" in request.url.query else 0]))
+    sdk = BigSDK(base_url="http://h", http_client=MockTransport(server))
+    response = await sdk.store.with_raw_response.list(extra_headers={"X": "1"}, extra_query={"q": "1"})
+    assert isinstance(response, AsyncAPIResponse)
+    assert (server.last.url.query, server.last.headers["x"]) == ("q=1", "1")
+    page = await response.parse()
+    assert page.data == [Thing(1)]
+    assert [thing async for thing in page] == [Thing(1), Thing(2)]  # the next page is a page
+    assert (server.last.url.query, server.last.headers["x"]) == ("q=1&cursor=n", "1")
+    async with sdk.with_streaming_response.store.list() as response:
+        assert not response.is_closed
+        page = await response.parse()
+    assert [thing.id for thing in page.data] == [1]
+    assert [thing.id async for thing in page] == [1, 2]
+
+
+async def test_a_view_of_ones_own_stands_before_ours() -> None:
+    class OwnView:
+        def __init__(self, store: Store) -> None:
+            self.retrieve = async_to_raw_response_wrapper(store.retrieve)
+            self.is_own = True
+
+    class Own(Store):
+        @cached_property
+        def with_raw_response(self) -> OwnView:  # type: ignore[override]
+            return OwnView(self)
+
+        @cached_property
+        def with_streaming_response(self) -> str:  # type: ignore[override]
+            return "mine"
+
+    sdk, server = big()
+    own = Own(sdk)
+    assert own.with_raw_response is own.with_raw_response
+    assert own.with_raw_response.is_own
+    assert own.with_streaming_response == "mine"
+    response = await own.with_raw_response.retrieve(7)
+    assert await response.parse() == Thing(7)
+    assert len(server.requests) == 1
+
+    class Client(BigSDK):
+        @cached_property
+        def with_raw_response(self) -> tuple[Any]:  # type: ignore[override]
+            return (self.store,)
+
+    client = Client(base_url="http://h", http_client=MockTransport(server))
+    assert client.with_raw_response == (client.store,)
+    # A copy has its own, since it holds the copy.
+    other = client.with_options(max_retries=0)
+    assert other.with_raw_response[0]._client is other
+
+
+@pytest.mark.parametrize("name", ["unit", "nothing", "_get", "_client", "_hidden", "__wrapped__"])
+async def test_what_is_no_method_of_a_resource_is_an_attribute_error(name: str) -> None:
+    sdk, _ = big()
+    for view in (sdk.store.with_raw_response, sdk.store.with_streaming_response):
+        with pytest.raises(AttributeError):
+            getattr(view, name)
+        assert not hasattr(view, name)
+
+
+@pytest.mark.parametrize("name", ["get", "post", "request", "close", "with_options", "timeout", "_get", "nothing"])
+async def test_the_view_of_a_client_has_its_resources_only(name: str) -> None:
+    sdk, _ = big()
+    for view in (sdk.with_raw_response, sdk.with_streaming_response):
+        with pytest.raises(AttributeError):
+            getattr(view, name)
+
+
+async def test_views_of_copies_use_the_copys_options() -> None:
+    sdk, server = big()
+    await sdk.with_options(custom_headers={"X-Copy": "1"}).with_raw_response.store.retrieve(1)
+    assert server.last.headers["x-copy"] == "1"
+    response = await sdk.store.with_options(custom_headers={"X-Copy": "2"}).with_raw_response.retrieve(1)
+    assert await response.parse() == Thing(7)
+    assert server.last.headers["x-copy"] == "2"
+    await sdk.with_raw_response.store.retrieve(1)
+    assert "x-copy" not in server.last.headers
+
+
+async def test_methods_in_views_keep_their_names_and_words() -> None:
+    sdk, _ = big()
+    for view in (sdk.store.with_raw_response, sdk.store.with_streaming_response):
+        assert view.retrieve.__name__ == "retrieve"
+        assert view.retrieve.__doc__ == "Get one."
+    with pytest.raises(TypeError):
+        await sdk.store.with_raw_response.retrieve()
+
+
+async def test_streams_in_views() -> None:
+    sse = Response(200, headers={"Content-Type": "text/event-stream"}, content=b'data: {"id": 1}\n\n')
+    sdk, _ = big(sse)
+    response = await sdk.with_raw_response.things.watch()
+    assert isinstance(response, AsyncAPIResponse)
+    assert [thing async for thing in await response.parse()] == [Thing(1)]
+
+
+async def test_a_view_of_a_real_connection_frees_it() -> None:
+    def script(peer: Peer) -> None:
+        while peer.read_request():
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{")
+
+    with serve(script) as peer:
+        async with BigSDK(base_url=peer.url) as sdk:
+            async with sdk.with_streaming_response.store.retrieve(1) as response:
+                assert response.status_code == 200
+            assert peer.wait_for_open(0) == 0

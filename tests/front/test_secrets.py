@@ -453,7 +453,7 @@ async def test_a_download_that_is_resumed(log: pytest.LogCaptureFixture, tmp_pat
     def script(peer: Peer) -> None:
         peer.read_request()
         if peer.number > 1:
-            peer.send(f"HTTP/1.1 404 {ANSWER}\r\nContent-Length: 0\r\nETag: {ANSWER}\r\n\r\n".encode())
+            peer.send(f"HTTP/1.1 404 {ANSWER}\r\nContent-Length: 0\r\nX-Secret: {ANSWER}\r\n\r\n".encode())
             return
         peer.send(f'HTTP/1.1 200 OK\r\nContent-Length: 100\r\nETag: "{ANSWER}"\r\n\r\n'.encode())
         peer.send(ANSWER.encode())
@@ -555,7 +555,7 @@ async def test_an_exception_of_the_callers_own_is_as_it_was(log: pytest.LogCaptu
         lambda: PageInfo(params={"cursor": QUERY}),
         lambda: PageInfo(json={"cursor": BODY}),
         lambda: JSONLine(ANSWER.encode(), 1),
-        lambda: ServerSentEvent(ANSWER, ANSWER, ANSWER, 1),
+        lambda: ServerSentEvent("message", ANSWER, "1", 1),
         lambda: Headers({"Authorization": BEARER, "Cookie": COOKIE, "X-Anything": API_KEY, "Set-Cookie": COOKIE}),
         lambda: RequestOptions(url=f"/x?q={QUERY}"),
         lambda: RequestOptions(url=f"http://user:{PASSWORD}@h/x?q={QUERY}"),
@@ -578,8 +578,8 @@ async def test_an_exception_of_the_callers_own_is_as_it_was(log: pytest.LogCaptu
         lambda: sansio.Begin(0.0, Request("POST", f"http://h/?q={QUERY}", content=BODY)),
         lambda: sansio.Send(Request("POST", f"http://h/?q={QUERY}", content=BODY, headers={"X": API_KEY})),
         lambda: sansio.HeadReceived(0.0, 0.0, sansio.ResponseHead(200, Headers({"X": ANSWER}))),
-        lambda: sansio.DataReceived(ANSWER.encode()),
-        lambda: sansio.ResponseReceived(sansio.ResponseHead(200, Headers({"X": ANSWER}))),
+        lambda: sansio.DataReceived(1, ANSWER.encode()),
+        lambda: sansio.ResponseReceived(1, sansio.ResponseHead(200, Headers({"X": ANSWER}))),
     ],
 )
 async def test_reprs_of_public_values(make: Any) -> None:

@@ -1,5 +1,7 @@
 """Uploads cancelled at every checkpoint: sockets, tasks, places in the pool and open files are as before."""
 
+# ruff: noqa: ASYNC230, ASYNC240, SIM115  (the files of these tests are opened as a caller might)
+
 from __future__ import annotations
 
 import contextlib
@@ -98,7 +100,7 @@ async def a_file_of_a_callable(client: AsyncAPIClient, path: pathlib.Path) -> No
 
 
 async def a_file(client: AsyncAPIClient, path: pathlib.Path) -> None:
-    with open(path, "rb") as file:  # noqa: ASYNC230
+    with open(path, "rb") as file:
         try:
             await client.post("/", cast_to=str, content=file)
         finally:
@@ -130,7 +132,7 @@ async def an_async_generator(client: AsyncAPIClient, path: pathlib.Path) -> None
     async def pieces() -> AsyncIterator[bytes]:
         begun.append(True)
         try:
-            with open(path, "rb") as file:  # noqa: ASYNC230
+            with open(path, "rb") as file:
                 while piece := file.read(100_000):
                     await anyio.lowlevel.checkpoint()
                     yield piece
