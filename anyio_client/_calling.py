@@ -277,7 +277,7 @@ class CallDriver:
                     with waiting.elsewhere():
                         response = await self._send(request)
                 except APIConnectionError as exc:
-                    failed = self._failed(exc, request)
+                    failed = self._failed(exc, request, request)
                     if not (isinstance(failed, AttemptFailed) and self._call.resends(failed)):
                         raise
                     command = self._step(failed)
@@ -294,7 +294,7 @@ class CallDriver:
             with waiting:
                 given = await ring(request, call_next)
         except APIConnectionError as exc:
-            return self._failed(exc, sent[-1])
+            return self._failed(exc, sent[-1], sent[-1])
         except _Passed:
             return Expired(anyio.current_time(), Outcome.UNKNOWN)
         if waiting.passed:
@@ -400,13 +400,13 @@ class CallDriver:
             response.limit_to(self.deadline)
         return response
 
-    def _failed(self, error: APIConnectionError, request: Request) -> CallEvent:
+    def _failed(self, error: APIConnectionError, request: Request, sent: Request | None = None) -> CallEvent:
         now = anyio.current_time()
         if error.request is None:
             error.request = request
         if isinstance(error, DeadlineExceededError):
             return Expired(now, error.outcome, error.phase, error.timings, error.body_size)
-        return AttemptFailed(now, error, error.outcome, error.phase, error.reused, error.retryable, request=request)
+        return AttemptFailed(now, error, error.outcome, error.phase, error.reused, error.retryable, request=sent)
 
     async def _read(self) -> CallEvent:
         response = self._response

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
-import anyio.to_thread
 import attrs
 
 from ._core import ranges, retry
@@ -74,9 +73,9 @@ class Download:
         """Write the whole body. Nothing is left behind by a failure."""
         part = self._target.with_name(f".{self._target.name}.{uuid.uuid4().hex}.part")
         try:
-            file = anyio.wrap_file(await anyio.to_thread.run_sync(open, part, "xb", 0))
-            async with file:
-                await self._write(file)
+            # Opened here, not in a thread: what a thread has opened is lost where the wait for it is cancelled.
+            with open(part, "xb", 0) as raw:  # noqa: ASYNC230
+                await self._write(anyio.wrap_file(raw))
             await part.replace(self._target)
         except BaseException:
             _remove(part)
@@ -91,7 +90,8 @@ class Download:
             return
         part = self._target.with_name(f".{self._target.name}.part")
         note = self._target.with_name(f".{self._target.name}.part-validator")
-        async with anyio.wrap_file(await anyio.to_thread.run_sync(_open_part, part)) as file:
+        with _open_part(part) as raw:  # closed at once too, also where that is cancelled
+            file: anyio.AsyncFile[bytes] = anyio.wrap_file(raw)
             self._done = await _size_of(file, note, validator)
             if self._total is not None and self._done > self._total:
                 self._done = 0
@@ -140,7 +140,10 @@ class Download:
 
     async def _wait(self, cut: APIConnectionError, failures: int, validator: str | None) -> None:
         """Before the rest is asked for again; *cut* is raised where that is not to be done (any more)."""
-        if validator is None or failures > self._client.max_retries or not self._client.max_retries:
+        allowed = self._given.max_retries
+        if isinstance(allowed, NotGiven):
+            allowed = self._client.max_retries
+        if validator is None or failures > allowed or not allowed:
             raise cut
         seconds = retry.backoff(self._client._retry, failures, random.random())
         deadline = self.response.deadline
@@ -215,10 +218,10 @@ async def _write_all(file: anyio.AsyncFile[bytes], piece: bytes) -> None:
 
 
 def _open_part(path: anyio.Path) -> Any:
-    """The part file, unbuffered and locked, standing at its end. Runs in a thread.
+    """The part file, unbuffered and locked, standing at its end.
 
     What is no regular file (a link to somewhere else, a pipe) was not made by us, and goes. BlockingIOError where another
-    download is writing to it.
+    download is writing to it. Not for a thread: what it has opened is lost where the wait for it is cancelled.
     """
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

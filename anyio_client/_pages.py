@@ -16,7 +16,7 @@ from ._core.build import passes_to_other_origin
 from ._model.errors import APIResponseValidationError
 from ._model.given import NotGiven, not_given
 from ._model.links import parse_link
-from ._model.options import RequestOptions
+from ._model.options import RequestOptions, show_url
 from ._model.url import URL, refuse_scheme
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class PageInfo:
     ``params`` and ``json`` are merged into the last request's; with ``url`` the URL's own parameters win.
     """
 
-    url: str | URL | None
-    params: Mapping[str, object] | None
-    json: Mapping[str, object] | None
+    url: str | URL | None = attrs.field(repr=lambda url: repr(None) if url is None else show_url(url))
+    params: Mapping[str, object] | None = attrs.field(repr=False)
+    json: Mapping[str, object] | None = attrs.field(repr=False)
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class CursorPage(_DataPage[T]):
     ``cursor_field`` is the name that it has in the page.
     """
 
-    next_cursor: str | None = None
+    next_cursor: str | None = attrs.field(default=None, repr=False)
 
     cursor_param: ClassVar[str] = "cursor"
     cursor_field: ClassVar[str] = "next_cursor"
@@ -206,7 +206,7 @@ class TokenPage(_DataPage[T]):
     ``token_field`` is the name that it has in the page.
     """
 
-    next_page_token: str | None = None
+    next_page_token: str | None = attrs.field(default=None, repr=False)
 
     token_param: ClassVar[str] = "page_token"
     token_field: ClassVar[str] = "next_page_token"

@@ -39,8 +39,9 @@ def _options(
         for name, value in (("body", body), ("content", content), ("files", files), ("form", form))
         if value is not None
     ]
-    if "content" in given and len(given) > 1:
-        raise TypeError(f"pass {given[0]}= or content=, not both")
+    if content is not None and len(given) > 1:
+        rest = [name for name in given if name != "content"]
+        raise TypeError(f"pass {rest[0]}= or content=, not both")
     changes: dict[str, Any] = {"method": method, "url": path}
     if body is not None:
         changes["json_data"] = body

@@ -126,6 +126,7 @@ class Decoder:
         fresh = cattrs.Converter()
         # The scalars for which the user's converter has hooks that cattrs does not make.
         self._own = {kind for kind in _SCALARS if not _same(_hook_of(base, kind), _hook_of(fresh, kind))}
+        self._made: dict[tuple[int, Any], Hook] = {}
         self._loose = self._configure(base.copy(), strict=False)
         self._strict = self._configure(base.copy(), strict=True)
 
@@ -133,7 +134,7 @@ class Decoder:
         """The JSON *value* as *cast_to*. :class:`DoesNotFit` with every problem."""
         converter = self._strict if strict else self._loose
         try:
-            return converter.get_structure_hook(cast_to)(value, cast_to)
+            return self._hook(converter, cast_to)(value, cast_to)
         except DoesNotFit:
             raise
         except RecursionError:
@@ -167,6 +168,18 @@ class Decoder:
             converter.register_structure_hook_factory(predicate, factory)
         return converter
 
+    def _hook(self, converter: cattrs.Converter, tp: Any) -> Hook:
+        """The hook for a type, made once. cattrs takes ``str | date`` and ``date | str`` for one type, which they are
+        not: the first that fits is meant. So what has arguments is kept here, in their order."""
+        tp = resolved(tp)
+        if not get_args(tp):
+            return converter.get_structure_hook(tp)
+        key = (id(converter), _in_order(tp))
+        hook = self._made.get(key)
+        if hook is None:
+            hook = self._made[key] = converter.get_structure_hook(tp, cache_result=False)
+        return hook
+
     def _accepts(self, tp: Any) -> frozenset[type]:
         """The classes whose values stay what they are under *tp*: for those its hook need not be called."""
         tp = resolved(tp)
@@ -183,7 +196,7 @@ class Decoder:
 
     def _union_accepts(self, members: tuple[Any, ...]) -> frozenset[type]:
         """In their order: a string is a date before it is a str where the union says so, and an array is no scalar."""
-        found: set[type] = set()
+        found: set[type] = set(_NULL) if type(None) in members else set()
         plain = True
         for member in members:
             accepts = self._accepts(member)
@@ -197,7 +210,7 @@ class Decoder:
 
     def _resolved_hook(self, converter: cattrs.Converter, tp: Any) -> Hook:
         inner = resolved(tp)
-        hook = converter.get_structure_hook(inner)
+        hook = self._hook(converter, inner)
         return lambda value, _: hook(value, inner)
 
     def _scalar_hook(self, kind: Any, hook: Hook, strict: bool) -> Hook:
@@ -222,7 +235,7 @@ class Decoder:
         item_type = resolved((get_args(tp) or (object,))[0])
         origin = get_origin(tp) or tp
         build: Callable[[list[Any]], Any] | None = origin if origin in (set, frozenset) else None
-        hook = converter.get_structure_hook(item_type)
+        hook = self._hook(converter, item_type)
         accepts = self._accepts(item_type)
 
         def structure(value: Any, _: Any) -> Any:
@@ -248,7 +261,7 @@ class Decoder:
         if types_[-1] is ...:
             as_list = self._list_hook(converter, list[types_[0]], strict)  # type: ignore[valid-type]
             return lambda value, _: tuple(as_list(value, _))
-        hooks = [converter.get_structure_hook(item_type) for item_type in types_]
+        hooks = [self._hook(converter, item_type) for item_type in types_]
 
         def structure(value: Any, _: Any) -> Any:
             if type(value) is not list or len(value) != len(hooks):
@@ -266,7 +279,7 @@ class Decoder:
 
     def _dict_hook(self, converter: cattrs.Converter, tp: Any, strict: bool) -> Hook:
         value_type = resolved((get_args(tp) or (str, object))[1])
-        hook = converter.get_structure_hook(value_type)
+        hook = self._hook(converter, value_type)
         accepts = self._accepts(value_type)
 
         def structure(value: Any, _: Any) -> Any:
@@ -299,7 +312,7 @@ class Decoder:
                     if field.extra:
                         extra = field.name
                     else:
-                        hook = converter.get_structure_hook(field.type)
+                        hook = self._hook(converter, field.type)
                         rows.append(
                             (field.name, field.key, self._accepts(field.type), hook, field.type, field.required)
                         )
@@ -310,7 +323,7 @@ class Decoder:
 
     def _model_hook(self, converter: cattrs.Converter, strict: bool) -> Hook:
         def field(value: Any, tp: Any) -> Any:
-            return self._inner(converter.get_structure_hook(tp), value, tp, "", False, [])
+            return self._inner(self._hook(converter, tp), value, tp, "", False, [])
 
         return lambda value, tp: _models.decode_model(value, tp, strict, field)
 
@@ -332,8 +345,8 @@ class Decoder:
                 member = tp(value)
             except (ValueError, TypeError):
                 member = None
-            # true is no member of value 1, though Python says that they are equal.
-            if member is not None and isinstance(value, bool) is isinstance(member.value, bool):
+            # true and 1.0 are no members of value 1, though Python says that they are equal.
+            if member is not None and (type(value) is type(member.value) or not isinstance(value, bool | float)):
                 return member
             if not strict:
                 return value  # a member that the server learnt later
@@ -352,24 +365,33 @@ class Decoder:
             if type(value) in accepts:
                 return value
             if len(others) == 1:
-                return converter.get_structure_hook(others[0])(value, others[0])
+                return self._hook(converter, others[0])(value, others[0])
             if tagged is not None and isinstance(value, dict):
                 name, classes = tagged
                 tag = typing.cast("dict[str, Any]", value).get(name, _MISSING)
-                cls = classes.get(tag) if isinstance(tag, str | int) else None
+                cls = classes.get(tag) if type(tag) is str or type(tag) is int else None
                 if cls is not None:
-                    return converter.get_structure_hook(cls)(value, cls)
+                    return self._hook(converter, cls)(value, cls)
                 if not strict and tag is not _MISSING:
                     return typing.cast("Any", value)  # a variant that the server learnt later
             # Nothing fits exactly: the first that fits loosely.
             for reading in (self._strict,) if strict else (self._strict, converter):
                 for member in others:
-                    found = _tried(reading, value, member)
+                    found = _tried(self._hook(reading, member), value, member)
                     if found is not _MISSING:
                         return found
             raise wrong(value, f"one of {len(members)} kinds")
 
         return structure
+
+
+def _in_order(tp: Any) -> Any:
+    """A key for a type that tells the order of a union's members."""
+    tp = resolved(tp)
+    arguments = get_args(tp)
+    if not arguments or get_origin(tp) is Literal:
+        return (Literal, *((type(item), item) for item in arguments)) if arguments else tp
+    return (get_origin(tp), *(_in_order(item) for item in arguments))
 
 
 def _unfit(exc: Exception, value: Any, path: str, strict: bool, problems: list[str]) -> Any:
@@ -387,22 +409,22 @@ def _unfit(exc: Exception, value: Any, path: str, strict: bool, problems: list[s
 
 # What members of unions were found to make of which value, while the outermost union is being decoded: unions inside
 # unions would be tried again for each member of each union around them, which is exponential in their depth.
-_tries: ContextVar[dict[tuple[int, int, int], Any] | None] = ContextVar("_tries", default=None)
+_tries: ContextVar[dict[tuple[int, int], Any] | None] = ContextVar("_tries", default=None)
 
 
-def _tried(converter: cattrs.Converter, value: Any, member: Any) -> Any:
+def _tried(hook: Hook, value: Any, member: Any) -> Any:
     """*value* as *member* of a union, ``_MISSING`` where it does not fit."""
     known = _tries.get()
     if known is None:
         token = _tries.set({})
         try:
-            return _tried(converter, value, member)
+            return _tried(hook, value, member)
         finally:
             _tries.reset(token)
-    key = (id(converter), id(value), id(member))
+    key = (id(hook), id(value))
     if key not in known:
         try:
-            known[key] = converter.get_structure_hook(member)(value, member)
+            known[key] = hook(value, member)
         except DoesNotFit:
             known[key] = _MISSING
     return known[key]
@@ -428,10 +450,13 @@ def _record_function(cls: Any, rows: list[_Row], extra: str | None, strict: bool
     takes_array = is_named_tuple(cls)
 
     def structure(value: Any, _: Any) -> Any:
+        path: Callable[[str], str] = key_path
         if type(value) is not dict:
             if not takes_array or type(value) is not list or len(value) > len(rows):
                 raise wrong(value, f"an object ({cls.__name__})")
-            value = dict(zip((row[1] for row in rows), value, strict=False))
+            places = {row[1]: f"[{place}]" for place, row in enumerate(rows)}
+            path = places.__getitem__
+            value = dict(zip(places, value, strict=False))
         problems: list[str] = []
         missing = False
         arguments: dict[str, Any] = {}
@@ -441,9 +466,9 @@ def _record_function(cls: Any, rows: list[_Row], extra: str | None, strict: bool
             if type(item) in accepts:
                 arguments[name] = item
             elif item is not _MISSING:
-                arguments[name] = inner(hook, item, tp, key_path(key), strict, problems)
+                arguments[name] = inner(hook, item, tp, path(key), strict, problems)
             elif required:
-                problems.append(f"{key_path(key)}: missing")
+                problems.append(f"{path(key)}: missing")
                 missing = True
         if problems:
             raise DoesNotFit(problems, missing=missing or not strict)

@@ -20,6 +20,7 @@ import cattrs
 from .._model.given import NotGiven, Omit
 from .._wire import json as _json
 from . import _models
+from ._problems import key_path
 from ._records import EXTRA, is_record, json_name
 
 __all__ = ["Encoder"]
@@ -62,7 +63,8 @@ class Encoder:
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{path} is {value!r}, which JSON cannot hold")
         if isinstance(value, enum.Enum):
-            return self._plain(value.value, path, above)
+            said = self._hook_for(kind)(value)  # the user's own hook, or cattrs', which gives the value
+            return self._plain(value.value if isinstance(said, enum.Enum) else said, path, above)
         if id(value) in above:
             raise ValueError(f"{path} refers back to an object that contains it: JSON has no cycles")
         if len(above) >= MAX_DEPTH:
@@ -86,13 +88,21 @@ class Encoder:
             if isinstance(value, tuple):  # a NamedTuple is an array, as for every encoder of JSON
                 return [self._plain(item, f"{path}[{index}]", inside) for index, item in enumerate(value)]
             return {
-                key: self._plain(item, f"{path}.{key}", inside)
+                key: self._plain(item, path + key_path(key), inside)
                 for key, item in _record_items(value)
                 if not isinstance(item, NotGiven | Omit)
             }
         if isinstance(value, Iterable) and not isinstance(value, type) and not _models.is_model(kind):
             return [self._plain(item, f"{path}[{index}]", inside) for index, item in enumerate(value)]
-        made = hook(value)
+        try:
+            made = hook(value)
+        except Exception as exc:
+            if not _models.is_model(kind):
+                raise
+            if "ircular" in str(exc):
+                raise ValueError(f"{path} refers back to an object that contains it: JSON has no cycles") from None
+            # Its library's own error, which may quote values.
+            raise TypeError(f"{path} is a {kind.__name__} with a value that has no form in JSON") from exc
         if made is value:
             raise TypeError(f"{path} is a {kind.__name__}, which has no form in JSON")
         return self._plain(made, path, inside)
@@ -105,7 +115,7 @@ class Encoder:
             name: Any = key.value if isinstance(key, enum.Enum) else key
             if not isinstance(name, str):
                 raise TypeError(f"{path} has a key of type {type(key).__name__}: the names of JSON objects are strings")
-            plain[_checked(str(name), path)] = self._plain(item, f"{path}.{name}", inside)
+            plain[_checked(str(name), path)] = self._plain(item, path + key_path(name), inside)
         return plain
 
 

@@ -6,6 +6,7 @@ import json
 
 __all__ = ["DoesNotFit", "key_path", "kind_of", "wrong"]
 
+SHOWN = 10
 MAX_KEY = 80  # characters of a key that a path shows
 
 
@@ -16,7 +17,7 @@ class DoesNotFit(ValueError):
     """
 
     def __init__(self, problems: list[str], *, missing: bool = False) -> None:
-        super().__init__("; ".join(f"${problem}" for problem in problems))
+        super().__init__("; ".join(f"${problem}" for problem in problems[:SHOWN]))  # the server says how many there are
         self.problems = problems
         self.missing = missing
 

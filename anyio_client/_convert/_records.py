@@ -14,6 +14,8 @@ from typing import Any, get_args, get_origin
 import attrs
 import cattrs
 
+from . import _models
+
 __all__ = ["Field", "extra_fields", "fields_of", "is_named_tuple", "is_record", "json_name", "resolved", "tags_of"]
 
 EXTRA = "anyio_client.extra_fields"
@@ -37,7 +39,7 @@ def is_record(tp: Any) -> bool:
     """Whether a type has named fields of its own that JSON objects have too."""
     origin = get_origin(tp) or tp
     return isinstance(origin, type) and (
-        attrs.has(origin) or dataclasses.is_dataclass(origin) or typing.is_typeddict(origin) or is_named_tuple(origin)
+        attrs.has(origin) or dataclasses.is_dataclass(origin) or is_typed_dict(origin) or is_named_tuple(origin)
     )
 
 
@@ -53,7 +55,7 @@ def resolved(tp: Any) -> Any:
         origin = get_origin(tp)
         if origin is typing.Annotated:
             tp = tp.__origin__
-        elif origin in _WRAPPINGS:
+        elif _is_wrapping(origin):
             tp = get_args(tp)[0]
         elif isinstance(tp, typing.NewType):
             tp = tp.__supertype__
@@ -66,9 +68,14 @@ def resolved(tp: Any) -> Any:
             return tp
 
 
-_WRAPPINGS = {typing.Required, typing.NotRequired, typing.Final, typing.ClassVar} | {
-    getattr(typing, name) for name in ("ReadOnly",) if hasattr(typing, name)
-}
+def _is_wrapping(origin: Any) -> bool:
+    # By name: typing_extensions has some of its own where typing has none yet.
+    return getattr(origin, "_name", None) in ("Required", "NotRequired", "ReadOnly", "Final", "ClassVar")
+
+
+def is_typed_dict(tp: Any) -> bool:
+    """Whether a class is a TypedDict, of typing or of typing_extensions."""
+    return isinstance(tp, type) and issubclass(tp, dict) and hasattr(tp, "__total__")
 
 
 @attrs.frozen
@@ -103,7 +110,7 @@ def fields_of(tp: Any) -> list[Field]:
             for a in attrs.fields(cls)
             if a.init
         ]
-    if typing.is_typeddict(cls):
+    if is_typed_dict(cls):
         # The class of a TypedDict is a plain dict: it has no bases to look through.
         own: Mapping[Any, Any] = arguments.get(cls, {})
         return [
@@ -122,7 +129,7 @@ def fields_of(tp: Any) -> list[Field]:
 
 def _is_required(cls: Any, key: str, hint: Any) -> bool:
     # __required_keys__ does not see through annotations that are strings.
-    while get_origin(hint) is typing.Annotated or get_origin(hint) in _WRAPPINGS:
+    while get_origin(hint) is typing.Annotated or _is_wrapping(get_origin(hint)):
         if get_origin(hint) in (typing.Required, typing.NotRequired):
             return get_origin(hint) is typing.Required
         hint = hint.__origin__ if get_origin(hint) is typing.Annotated else get_args(hint)[0]
@@ -156,19 +163,20 @@ def _type_arguments(tp: Any) -> dict[Any, dict[Any, Any]]:
     return found
 
 
+def _literals_of(record: Any) -> dict[str, tuple[Any, ...]]:
+    return {
+        field.key: tuple(getattr(tag, "value", tag) for tag in get_args(field.type))
+        for field in fields_of(record)
+        if get_origin(field.type) is typing.Literal
+    }
+
+
 def tags_of(members: tuple[Any, ...]) -> tuple[str, dict[Any, Any]] | None:
     """The name of the Literal field that tells the classes of a union apart, and who is who; None without one."""
-    records = [member for member in members if is_record(member)]
+    records = [member for member in members if is_record(member) or _models.is_model(member)]
     if len(records) < 2:
         return None
-    literals: list[dict[str, tuple[Any, ...]]] = [
-        {
-            field.key: tuple(getattr(tag, "value", tag) for tag in get_args(field.type))
-            for field in fields_of(record)
-            if get_origin(field.type) is typing.Literal
-        }
-        for record in records
-    ]
+    literals = [_models.literals_of(one) if _models.is_model(one) else _literals_of(one) for one in records]
     for name in literals[0]:
         if all(name in one for one in literals):
             classes = {tag: record for record, one in zip(records, literals, strict=True) for tag in one[name]}

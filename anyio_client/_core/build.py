@@ -149,5 +149,5 @@ def frame(request: Request) -> None:
             raise ValueError(f"Content-Length must be a number, got {declared!r}")
         if length is not None and int(declared) != length:
             raise ValueError(f"Content-Length is {declared}, the body has {length} bytes")
-    elif length or (length is not None and request.method in _METHODS_WITH_BODY):
+    elif length or (length is not None and (request.method in _METHODS_WITH_BODY or isinstance(body, StreamedBody))):
         headers["Content-Length"] = str(length)

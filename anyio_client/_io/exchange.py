@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from itertools import islice
 
 import anyio
@@ -218,8 +219,8 @@ class Exchange:
                 head = await self._read_head()
                 if head.is_success:
                     await self._read_ahead()
-                    if not self.over:
-                        return
+                    if not self.over or (self._finished and not self._connection.stream.unsent):
+                        return  # there is more to send, or nothing any more
             except cancelled:
                 raise
             except BaseException as exc:
@@ -240,7 +241,9 @@ class Exchange:
                     group.cancel_scope.cancel()
         if error is not None:
             raise error
-        assert head is not None  # the child ends with a head or an error
+        if head is None:  # the child was cancelled, and the group ended before this task noticed
+            await anyio.lowlevel.checkpoint()
+        assert head is not None  # else the child ends with a head or an error
         return head
 
     async def _read_ahead(self) -> None:
@@ -267,6 +270,8 @@ class Exchange:
                         last = place + PIECE_SIZE >= len(body)
                         await self._send_piece(view[place : place + PIECE_SIZE], sent_before, last=last)
                 self._finish_sending()
+                if self.over:
+                    return  # the connection may carry another exchange by now
                 connection.push()
                 while stream.unsent:
                     await self._drain(sent_before)
@@ -290,12 +295,13 @@ class Exchange:
         left = body.length if body.exact and body.length is not None else -1
         try:
             pieces = body.open()
-        except OSError as exc:
-            raise _CallersError(exc) from None
+        except (OSError, APIConnectionError) as exc:
+            raise _caller_raised(exc) from None
         if not isinstance(pieces, AsyncIterable):
-            for piece in _own_errors(pieces):
-                left -= memoryview(check_piece(piece)).nbytes
-                await self._send_piece(piece, sent_before, last=left == 0)
+            with contextlib.closing(_own_errors(pieces)) as iterator_:
+                for piece in iterator_:
+                    left -= memoryview(check_piece(piece)).nbytes
+                    await self._send_piece(piece, sent_before, last=left == 0)
             return
         iterator: AsyncIterator[bytes] = aiter(pieces)
         complete = False
@@ -307,8 +313,8 @@ class Exchange:
                 except StopAsyncIteration:
                     complete = True
                     return
-                except OSError as exc:
-                    raise _CallersError(exc) from None
+                except (OSError, APIConnectionError) as exc:
+                    raise _caller_raised(exc) from None
                 left -= memoryview(check_piece(piece)).nbytes
                 await self._send_piece(piece, sent_before, last=left == 0)
         finally:
@@ -387,23 +393,34 @@ class Exchange:
 
 
 class _CallersError(Exception):
-    """An OSError of the caller's own body, which says nothing about the connection."""
+    """An error of the caller's own body, which says nothing about the connection."""
 
-    def __init__(self, error: OSError) -> None:
+    def __init__(self, error: OSError | APIConnectionError) -> None:
         super().__init__("the body failed")
         self.error = error
 
 
-def _own_errors(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _caller_raised(exc: OSError | APIConnectionError) -> _CallersError:
+    if isinstance(exc, APIConnectionError):  # of another call of theirs: it says nothing about this one
+        exc.retryable = False
+    return _CallersError(exc)
+
+
+def _own_errors(pieces: Iterable[bytes]) -> Generator[bytes]:
     iterator = iter(pieces)
-    while True:
-        try:
-            piece = next(iterator)
-        except StopIteration:
-            return
-        except OSError as exc:
-            raise _CallersError(exc) from None
-        yield piece
+    try:
+        while True:
+            try:
+                piece = next(iterator)
+            except StopIteration:
+                return
+            except (OSError, APIConnectionError) as exc:
+                raise _caller_raised(exc) from None
+            yield piece
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
 
 
 async def _close_iterator(iterator: object) -> None:

@@ -8,6 +8,7 @@ was written to meanwhile, is a :class:`LocalProtocolError`, and the server never
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import mimetypes
 import os
@@ -36,9 +37,12 @@ FileContent: TypeAlias = (
 )
 FileValue: TypeAlias = (
     FileContent
-    | tuple[str | None, FileContent | str]
-    | tuple[str | None, FileContent | str, str | None]
-    | tuple[str | None, FileContent | str, str | None, Mapping[str, str]]
+    | tuple[str | None, FileContent]
+    | tuple[str | None, FileContent, str | None]
+    | tuple[str | None, FileContent, str | None, Mapping[str, str]]
+    | tuple[None, str]
+    | tuple[None, str, str | None]
+    | tuple[None, str, str | None, Mapping[str, str]]
 )
 Files: TypeAlias = Mapping[str, FileValue] | Iterable[tuple[str, FileValue]]
 
@@ -193,6 +197,7 @@ class FileReader:
         self._left = source.length
         self._file: Any = None
         self._over = False
+        self._reading = False  # a thread is at work, perhaps one that was left behind
 
     def __aiter__(self) -> Self:
         return self
@@ -217,10 +222,12 @@ class FileReader:
         return piece
 
     def _read(self) -> bytes:
+        self._reading = True
         try:
             with self._source.lock:
                 return self._read_locked()
         finally:
+            self._reading = False
             if self._over:
                 self._release()
 
@@ -247,7 +254,7 @@ class FileReader:
 
     def close(self) -> None:
         self._over = True
-        if not self._source.lock.locked():  # else the thread that reads does it when it has ended
+        if not self._reading:  # else the thread does it when it has ended
             self._release()
 
     def _release(self) -> None:
@@ -274,6 +281,10 @@ async def make_content(content: Any) -> bytes | StreamedBody:
     source = FileSource.of(content)
     if source is not None:
         return await _file_body(source)
+    if inspect.iscoroutinefunction(content):
+        raise TypeError(
+            "content= takes a function that makes an iterable: this one is a coroutine function without yield"
+        )
     if callable(content) and not isinstance(content, AsyncIterable | Iterable):
         return StreamedBody(lambda: _made(content()), replayable=True)
     return make_body(cast("Any", content))

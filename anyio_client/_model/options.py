@@ -16,7 +16,7 @@ from .request import Content
 from .timeouts import Timeout, check_seconds
 from .url import URL
 
-__all__ = ["OPTION_NAMES", "RawMode", "RequestOptions", "check_retries"]
+__all__ = ["OPTION_NAMES", "RawMode", "RequestOptions", "check_retries", "show_url"]
 
 
 def check_retries(value: object) -> int:
@@ -78,10 +78,10 @@ def _check_callable(instance: object, attribute: attrs.Attribute[Any], value: ob
     if not callable(value):
         raise TypeError(f"{attribute.name} must be callable, not {type(value).__name__}")
     if inspect.iscoroutinefunction(value):
-        raise TypeError(f"{attribute.name} must be a plain function: it is called, not awaited")
+        raise TypeError(f"{attribute.name} must be a plain function, no coroutine function")
 
 
-def _show_url(url: str | URL) -> str:
+def show_url(url: str | URL) -> str:
     """For the repr: a query, a fragment or userinfo may hold secrets."""
     if isinstance(url, URL):
         return repr(url)
@@ -102,7 +102,7 @@ class RequestOptions:
     """
 
     method: str = attrs.field(default="get", converter=check_method)
-    url: str | URL = attrs.field(default="", repr=_show_url)
+    url: str | URL = attrs.field(default="", repr=show_url)
     headers: Mapping[str, str | Omit] | NotGiven = attrs.field(default=not_given, validator=_check_mapping, repr=False)
     params: Mapping[str, object] | NotGiven = attrs.field(default=not_given, validator=_check_mapping, repr=False)
     json_data: object = attrs.field(default=not_given, repr=False)

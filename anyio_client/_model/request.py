@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json as _json
 import os
+import weakref
 from collections.abc import AsyncIterable, Callable, Iterable
+from contextlib import AsyncExitStack
 from typing import IO, Any, TypeAlias
 
 import attrs
@@ -55,9 +57,13 @@ class StreamedBody:
         if isinstance(source, AsyncIterable | Iterable):
             return source  # pyright: ignore[reportUnknownVariableType]
         pieces: Any = source()
-        if pieces is self._made and hasattr(pieces, "__next__" if isinstance(pieces, Iterable) else "__anext__"):
+        if self._made is not None and pieces is self._made():
             raise RuntimeError("the content callable gave the same iterator again: it must make a fresh one each time")
-        self._made = pieces
+        if hasattr(pieces, "__next__") or hasattr(pieces, "__anext__"):
+            try:
+                self._made = weakref.ref(pieces)
+            except TypeError:  # iterators of lists and the like
+                self._made = None
         if not isinstance(pieces, AsyncIterable | Iterable) or isinstance(pieces, str):
             raise TypeError(f"the content callable must give an iterable of bytes, not {type(pieces).__name__}")
         return [bytes(pieces)] if isinstance(pieces, bytes | bytearray | memoryview) else pieces  # pyright: ignore
@@ -148,10 +154,17 @@ class Request:
         if not isinstance(self.body, bytes):
             streamed = self.body
             pieces = streamed.open()
-            if isinstance(pieces, AsyncIterable):
-                content = b"".join([bytes(check_piece(piece)) async for piece in pieces])
-            else:
-                content = b"".join([bytes(check_piece(piece)) for piece in pieces])
+            async with AsyncExitStack() as stack:  # generators are closed, whatever happens
+                if isinstance(pieces, AsyncIterable):
+                    source = aiter(pieces)
+                    if hasattr(source, "aclose"):
+                        stack.push_async_callback(source.aclose)  # pyright: ignore
+                    content = b"".join([bytes(check_piece(piece)) async for piece in source])
+                else:
+                    iterator = iter(pieces)
+                    if hasattr(iterator, "close"):
+                        stack.callback(iterator.close)  # pyright: ignore
+                    content = b"".join([bytes(check_piece(piece)) for piece in iterator])
             self.body = streamed.content = content
         return self.body
 

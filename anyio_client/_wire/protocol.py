@@ -65,7 +65,7 @@ class DataReceived:
     """Bytes of the body, never empty. They count against flow control until ``consumed`` is called."""
 
     exchange: int
-    data: bytes
+    data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
 
 
 @attrs.frozen

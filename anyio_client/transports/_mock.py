@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import anyio.lowlevel
 
 from .._io.response import Response
+from .._model.errors import APIConnectionError
 from .._model.request import Request, StreamedBody
 from .._model.timeouts import Timeout
 
@@ -37,7 +38,11 @@ class MockTransport:
         if isinstance(body, StreamedBody):
             body = StreamedBody(body.open(), replayable=False)
         shown = Request(request.method, request.url, headers=request.headers, content=body)
-        await shown.read()
+        try:
+            await shown.read()
+        except APIConnectionError as exc:  # of the caller's own body: it says nothing about this call
+            exc.retryable = False
+            raise
         answer = self._handler(shown)
         response = await answer if inspect.isawaitable(answer) else answer
         if not isinstance(response, Response):

@@ -390,7 +390,7 @@ def pieces() -> list[bytes]:
         ("HEAD", None, None),
         ("DELETE", None, None),
         ("OPTIONS", None, None),
-        ("GET", [], None),
+        ("GET", [], "0"),
         # unknown: the protocol frames it
         ("POST", pieces, None),
         ("POST", StreamedBody(pieces, replayable=True), None),

@@ -89,7 +89,7 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"timeout": 0}, ValueError, "Timeout connect must be more than 0 seconds, got 0"),
     ({"timeout": -1}, ValueError, "must be more than 0 seconds"),
     ({"timeout": math.nan}, ValueError, "must be more than 0 seconds"),
-    ({"timeout": "1"}, TypeError, "must be a number of seconds or None, not str"),
+    ({"timeout": "1"}, TypeError, "must be a number of seconds, a Timeout or None, not str"),
     ({"deadline": 0}, ValueError, "deadline must be more than 0 seconds, got 0"),
     ({"deadline": math.nan}, ValueError, "deadline must be more than 0 seconds"),
     ({"deadline": "1"}, TypeError, "deadline must be a number of seconds or None, not str"),
