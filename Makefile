@@ -26,7 +26,7 @@ demo: $(VENV)/.stamp-demo ## the tour: a local server, typed calls, a retry, a s
 	@$(BIN)/python docs/demo.py
 
 test: $(VENV)/.stamp-test servers ## the tests, in under 5 minutes
-	@$(PYTEST) -n 2 $(ARGS)
+	@$(PYTEST) -n 3 --dist worksteal $(ARGS)
 
 check: $(VENV)/.stamp-test $(VENV)/.stamp-check ## lint, format, types, layers, generated docs
 	@$(BIN)/ruff check .

@@ -458,7 +458,9 @@ class Call:
         if event.body_size is not None:
             parts.append(f"{event.body_size} bytes of the body so far")
         total = self.plan.deadline - self.began if self.plan.deadline is not None else event.now - self.began
-        return f"The deadline of {round(total, 3):g} s passed {doing} ({', '.join(parts)})."
+        # It was made a moment before the call began.
+        shown = round(total, 2) if total > 0.1 else float(f"{total:.1g}")
+        return f"The deadline of {shown:g} s passed {doing} ({', '.join(parts)})."
 
 
 _DOING: Final = {
