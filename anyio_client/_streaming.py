@@ -447,7 +447,7 @@ class AsyncJSONLStream(AsyncStream[T]):
     :class:`APIResponseValidationError` with its number.
     """
 
-    accept = None
+    accept: str | None = None
 
     def _make_decoder(self) -> Any:
         return JSONLinesDecoder(max_line_size=self._client.max_event_size)
