@@ -9,6 +9,8 @@ NPM_PACKAGES="pouchdb-server@4.2.0 @modelcontextprotocol/server-everything@2026.
 HERE=$PWD/.servers
 export DEBIAN_FRONTEND=noninteractive
 export HOME="${HOME:-$HERE/home}" # npm and pip want one
+# Node brings certificates of its own; what the system trusts is trusted too.
+[ -f /etc/ssl/certs/ca-certificates.crt ] && export NODE_EXTRA_CA_CERTS="${NODE_EXTRA_CA_CERTS:-/etc/ssl/certs/ca-certificates.crt}"
 mkdir -p "$HERE" "$HOME" 2>/dev/null
 
 sorry() { echo "$1 could not be installed; its tests are skipped"; }
