@@ -85,16 +85,8 @@ if TYPE_CHECKING:
         Timings,
     )
     from ._model.url import URL
-    from ._pages import (
-        AsyncPage,
-        AsyncPaginator,
-        CursorPage,
-        LinkPage,
-        OffsetPage,
-        PageInfo,
-        PageNumberPage,
-        TokenPage,
-    )
+    from ._page_kinds import CursorPage, LinkPage, OffsetPage, PageNumberPage, TokenPage
+    from ._pages import AsyncPage, AsyncPaginator, PageInfo
     from ._resource import (
         AsyncAPIResource,
         async_to_raw_response_wrapper,
@@ -137,7 +129,7 @@ _HOMES = {
     "ConnectionLostError": "._model.errors",
     "ContentDecodingError": "._model.errors",
     "ContentTooLargeError": "._model.errors",
-    "CursorPage": "._pages",
+    "CursorPage": "._page_kinds",
     "DeadlineExceededError": "._model.errors",
     "DecodeError": "._model.errors",
     "DoesNotFit": "._convert",
@@ -147,18 +139,18 @@ _HOMES = {
     "InternalServerError": "._model.errors",
     "JSONLine": "._wire.jsonl",
     "Limits": "._model.timeouts",
-    "LinkPage": "._pages",
+    "LinkPage": "._page_kinds",
     "LocalProtocolError": "._model.errors",
     "Middleware": "._middleware",
     "MockTransport": ".transports._mock",
     "NotFoundError": "._model.errors",
     "NotGiven": "._model.given",
-    "OffsetPage": "._pages",
+    "OffsetPage": "._page_kinds",
     "Omit": "._model.given",
     "Outcome": "._model.errors",
     "OverloadedError": "._model.errors",
     "PageInfo": "._pages",
-    "PageNumberPage": "._pages",
+    "PageNumberPage": "._page_kinds",
     "PermissionDeniedError": "._model.errors",
     "Phase": "._model.errors",
     "PoolTimeoutError": "._model.errors",
@@ -180,7 +172,7 @@ _HOMES = {
     "TLSError": "._model.errors",
     "Timeout": "._model.timeouts",
     "Timings": "._model.timeouts",
-    "TokenPage": "._pages",
+    "TokenPage": "._page_kinds",
     "TooManyRedirectsError": "._model.errors",
     "Transport": ".transports._protocol",
     "URL": "._model.url",

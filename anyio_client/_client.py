@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import platform
-import re
 import types
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,15 +12,23 @@ from types import TracebackType
 from typing import Any, ClassVar, Self, cast, get_origin
 
 import anyio
-import anyio.lowlevel
 import attrs
 import cattrs
 
 from ._calling import DEFAULT_ACCEPT, CallDriver, Recorder, check_supported, retry_wait
+from ._configuration import (
+    Home,
+    check_transport,
+    credentials_of,
+    default_codec,
+    merge_headers,
+    merge_query,
+    platform_headers,
+)
 from ._convert import Codec
-from ._core import build
 from ._core import retry as _retry
 from ._core.call import Delivery
+from ._core.messages import find_message
 from ._core.retry import RetryPolicy
 from ._io.response import Response
 from ._middleware import Layer, Middleware, Result, make_rings
@@ -68,46 +74,6 @@ _CONFIGURATION = (
     "base_url, version, _strict_response_validation, max_retries, timeout, deadline, follow_redirects, http_client, "
     "custom_headers, custom_query, auth, middleware, retry, converter"
 )
-
-
-class _Home:
-    """The event loop that a client and its copies belong to: the one that first used them."""
-
-    __slots__ = ("token",)
-
-    def __init__(self) -> None:
-        self.token: object = None
-
-    def check(self) -> None:
-        token = anyio.lowlevel.current_token()
-        if self.token is None:
-            self.token = token
-        elif self.token != token:
-            raise RuntimeError(
-                "this client was first used in another event loop (or thread): make one client for each event loop"
-            )
-
-
-def _check_transport(given: object) -> Transport:
-    """TypeError, with what to pass instead, for what is no transport."""
-    for cls in type(given).__mro__:
-        package = cls.__module__.partition(".")[0]
-        if package in ("httpx", "httpx2") and "Client" in cls.__name__:
-            adapter = f"anyio_client.contrib.{package}.HTTPXTransport"
-            raise TypeError(f"http_client= takes a Transport; wrap the {package} client: {adapter}(client)")
-        if package == "aiohttp" and cls.__name__ == "ClientSession":
-            raise TypeError("http_client= takes a Transport, and there is no adapter for aiohttp: pass HTTPTransport()")
-    if isinstance(given, type) or not isinstance(given, Transport):
-        raise TypeError(
-            f"http_client= takes a Transport (HTTPTransport(), MockTransport(handler), or an object with "
-            f"`async send(request, *, timeout, deadline)` and `async aclose()`), not {_kind(given)}"
-        )
-    return given
-
-
-def _kind(given: object) -> str:
-    """What was passed, without its repr: a URL of a proxy may hold a password."""
-    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
 
 
 class AsyncAPIClient(Verbs):
@@ -156,7 +122,7 @@ class AsyncAPIClient(Verbs):
         self._custom_headers: dict[str, str | Omit] = {}
         self._custom_query: dict[str, object] = {}
         self._record: Recorder | None = None
-        self._home = _Home()
+        self._home = Home()
         self._closed = False
         self._auth_headers: Mapping[str, str] = {}
         self._owns_transport = True
@@ -192,7 +158,7 @@ class AsyncAPIClient(Verbs):
                 case "base_url":
                     self._set_base_url(value)
                 case "auth":
-                    self._auth_headers = {} if value is None else _credentials(value)
+                    self._auth_headers = {} if value is None else credentials_of(value)
                 case "version":
                     self._version = str(value)
                     self._platform = platform_headers(self._version)
@@ -207,11 +173,11 @@ class AsyncAPIClient(Verbs):
                 case "follow_redirects":
                     self._follow_redirects = bool(value)
                 case "http_client":
-                    self._transport = _check_transport(value)
+                    self._transport = check_transport(value)
                 case "custom_headers":
-                    self._custom_headers = _merge_headers(self._custom_headers, value)
+                    self._custom_headers = merge_headers(self._custom_headers, value)
                 case "custom_query":
-                    self._custom_query = _merge_query(self._custom_query, value)
+                    self._custom_query = merge_query(self._custom_query, value)
                 case "middleware":
                     self._call_ring, self._attempt_ring = make_rings(value)
                 case "retry":
@@ -221,7 +187,7 @@ class AsyncAPIClient(Verbs):
                 case "converter":
                     if value is not None and not isinstance(value, cattrs.Converter):
                         raise TypeError(f"converter must be a cattrs.Converter, not {type(value).__name__}")
-                    self._codec = Codec(value) if value is not None else _default_codec()
+                    self._codec = Codec(value) if value is not None else default_codec()
                 case _:
                     raise TypeError(f"unknown option {name!r}; the options are: {_CONFIGURATION}")
 
@@ -230,7 +196,7 @@ class AsyncAPIClient(Verbs):
         if url.scheme not in ("http", "https"):
             refuse_scheme(url)
         if url.credentials is not None:
-            self._auth_headers = _credentials(url.credentials)
+            self._auth_headers = credentials_of(url.credentials)
         path = url.path if url.path.endswith("/") else url.path + "/"
         self._base_url = url.replace(path=path, userinfo=False)
 
@@ -590,69 +556,4 @@ class AsyncAPIClient(Verbs):
         return self._make_status_error(f"Error code: {status} - {message}", body=body, response=named)
 
 
-def find_message(body: object) -> str | None:
-    """The message in an error body: ``error.message``, ``error``, ``message``, ``detail``, ``title`` (RFC 9457)."""
-    if not isinstance(body, dict):
-        return None
-    fields: dict[str, Any] = body  # pyright: ignore[reportUnknownVariableType]
-    error: Any = fields.get("error")
-    inner: Any = cast("dict[str, Any]", error).get("message") if isinstance(error, dict) else error
-    candidates: tuple[Any, ...] = (inner, fields.get("message"), fields.get("detail"), fields.get("title"))
-    for found in candidates:
-        if isinstance(found, str) and found.strip():
-            # One line of a log, whatever the server writes.
-            return " ".join(_UNPRINTABLE.sub(" ", found[:MAX_MESSAGE]).split())
-    return None
-
-
-MAX_MESSAGE = 1000  # characters; the whole text stands in the error's body
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
-
-
-def _credentials(auth: object) -> dict[str, str]:
-    match auth:
-        case str():
-            return {"Authorization": f"Bearer {auth}"}
-        case (str() as user, str() as password):
-            return {"Authorization": build.basic_credentials(user, password)}
-        case _:
-            raise TypeError(f"auth must be a bearer token or a (user, password) pair, not {type(auth).__name__}")
-
-
-def _merge_headers(low: Mapping[str, str | Omit], high: Mapping[str, str | Omit] | None) -> dict[str, str | Omit]:
-    if high is None:
-        return dict(low)
-    if not isinstance(high, Mapping):
-        raise TypeError(f"custom_headers must be a mapping, not {type(high).__name__}")
-    Headers().apply(high)  # names and values are checked now, not at the first request
-    names = {name.lower() for name in high}
-    return {**{name: value for name, value in low.items() if name.lower() not in names}, **high}
-
-
-def _merge_query(low: Mapping[str, object], high: Mapping[str, object] | None) -> dict[str, object]:
-    if high is None:
-        return dict(low)
-    if not isinstance(high, Mapping):
-        raise TypeError(f"custom_query must be a mapping, not {type(high).__name__}")
-    return {**low, **high}
-
-
 _DEFAULT_QS = Querystring()
-
-
-@functools.cache
-def _default_codec() -> Codec:
-    return Codec()
-
-
-@functools.cache
-def platform_headers(version: str) -> dict[str, str]:
-    """What Stainless-generated SDKs say of the machine, under their names."""
-    return {
-        "X-Stainless-Lang": "python",
-        "X-Stainless-Package-Version": version,
-        "X-Stainless-OS": platform.system() or "Unknown",
-        "X-Stainless-Arch": platform.machine() or "unknown",
-        "X-Stainless-Runtime": platform.python_implementation(),
-        "X-Stainless-Runtime-Version": platform.python_version(),
-    }

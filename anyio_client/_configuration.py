@@ -1,0 +1,111 @@
+"""What a client is configured with: checked, and merged, before anything is sent."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Mapping
+
+import anyio.lowlevel
+
+from ._convert import Codec
+from ._core import build
+from ._model.given import Omit
+from ._model.headers import Headers
+from .transports._protocol import Transport
+
+__all__ = [
+    "Home",
+    "check_transport",
+    "credentials_of",
+    "default_codec",
+    "merge_headers",
+    "merge_query",
+    "platform_headers",
+]
+
+
+class Home:
+    """The event loop that a client and its copies belong to: the one that first used them."""
+
+    __slots__ = ("token",)
+
+    def __init__(self) -> None:
+        self.token: object = None
+
+    def check(self) -> None:
+        token = anyio.lowlevel.current_token()
+        if self.token is None:
+            self.token = token
+        elif self.token != token:
+            raise RuntimeError(
+                "this client was first used in another event loop (or thread): make one client for each event loop"
+            )
+
+
+def check_transport(given: object) -> Transport:
+    """TypeError, with what to pass instead, for what is no transport."""
+    for cls in type(given).__mro__:
+        package = cls.__module__.partition(".")[0]
+        if package in ("httpx", "httpx2") and "Client" in cls.__name__:
+            adapter = f"anyio_client.contrib.{package}.HTTPXTransport"
+            raise TypeError(f"http_client= takes a Transport; wrap the {package} client: {adapter}(client)")
+        if package == "aiohttp" and cls.__name__ == "ClientSession":
+            raise TypeError("http_client= takes a Transport, and there is no adapter for aiohttp: pass HTTPTransport()")
+    if isinstance(given, type) or not isinstance(given, Transport):
+        raise TypeError(
+            f"http_client= takes a Transport (HTTPTransport(), MockTransport(handler), or an object with "
+            f"`async send(request, *, timeout, deadline)` and `async aclose()`), not {_kind(given)}"
+        )
+    return given
+
+
+def _kind(given: object) -> str:
+    """What was passed, without its repr: a URL of a proxy may hold a password."""
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+
+
+def credentials_of(auth: object) -> dict[str, str]:
+    match auth:
+        case str():
+            return {"Authorization": f"Bearer {auth}"}
+        case (str() as user, str() as password):
+            return {"Authorization": build.basic_credentials(user, password)}
+        case _:
+            raise TypeError(f"auth must be a bearer token or a (user, password) pair, not {type(auth).__name__}")
+
+
+def merge_headers(low: Mapping[str, str | Omit], high: Mapping[str, str | Omit] | None) -> dict[str, str | Omit]:
+    if high is None:
+        return dict(low)
+    if not isinstance(high, Mapping):
+        raise TypeError(f"custom_headers must be a mapping, not {type(high).__name__}")
+    Headers().apply(high)  # names and values are checked now, not at the first request
+    names = {name.lower() for name in high}
+    return {**{name: value for name, value in low.items() if name.lower() not in names}, **high}
+
+
+def merge_query(low: Mapping[str, object], high: Mapping[str, object] | None) -> dict[str, object]:
+    if high is None:
+        return dict(low)
+    if not isinstance(high, Mapping):
+        raise TypeError(f"custom_query must be a mapping, not {type(high).__name__}")
+    return {**low, **high}
+
+
+@functools.cache
+def default_codec() -> Codec:
+    return Codec()
+
+
+@functools.cache
+def platform_headers(version: str) -> dict[str, str]:
+    """What Stainless-generated SDKs say of the machine, under their names."""
+    return {
+        "X-Stainless-Lang": "python",
+        "X-Stainless-Package-Version": version,
+        "X-Stainless-OS": platform.system() or "Unknown",
+        "X-Stainless-Arch": platform.machine() or "unknown",
+        "X-Stainless-Runtime": platform.python_implementation(),
+        "X-Stainless-Runtime-Version": platform.python_version(),
+    }
