@@ -27,7 +27,7 @@ import anyio.lowlevel
 import pytest
 
 from anyio_client import LocalProtocolError, Outcome, Phase
-from anyio_client._io import upload
+from anyio_client._io import files, upload
 from anyio_client._io.upload import PieceReader, compressed, form_data, make_content, new_boundary, reported
 from anyio_client._model.request import StreamedBody
 from anyio_client._wire.coding import make_decoder
@@ -607,7 +607,7 @@ async def test_paths_are_opened_in_worker_threads(
             return str(file)
 
     monkeypatch.setattr(
-        upload, "open", lambda path, mode: threads.add(threading.get_ident()) or open(path, mode), raising=False
+        files, "open", lambda path, mode: threads.add(threading.get_ident()) or open(path, mode), raising=False
     )
     assert await sent(await make_content(file if kind == "path" else lambda: file)) == DATA
     assert threads
