@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         RetryPolicy,
     )
     from ._io.response import Response
-    from ._middleware import Middleware
+    from ._middleware import CallNext, Middleware
     from ._model.errors import (
         AnyioClientError,
         APIConnectionError,
@@ -122,6 +122,7 @@ _HOMES = {
     "AuthenticationError": "._model.errors",
     "BadRequestError": "._model.errors",
     "BaseAPIResponse": "._response",
+    "CallNext": "._middleware",
     "Codec": "._convert",
     "ConflictError": "._model.errors",
     "ConnectError": "._model.errors",
@@ -205,6 +206,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BaseAPIResponse",
+    "CallNext",
     "Codec",
     "ConflictError",
     "ConnectError",

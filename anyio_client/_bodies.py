@@ -78,8 +78,8 @@ def copy_options(options: RequestOptions) -> RequestOptions:
 async def make_payload(codec: Codec, qs: Querystring, options: RequestOptions) -> Payload:
     """The body of a call. TypeError or ValueError where it cannot be one; OSError for a path that cannot be read."""
     payload = _NO_BODY
-    parts: tuple[object, ...] = (options.content, options.form, options.extra_json)
-    if parts == (None, None, None) and not options.files and not has_json(options):
+    nothing = options.content is None and options.form is None and options.extra_json is None
+    if nothing and not options.files and not has_json(options):
         return payload
     _check_one_body(options)
     form_type = _own_form_type(options)

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Set
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -276,6 +276,8 @@ class CallDriver:
                 try:
                     with waiting.elsewhere():
                         response = await self._send(request)
+                except _Passed:
+                    raise self._passed("while the request was sent") from None
                 except APIConnectionError as exc:
                     failed = self._failed(exc, request, request)
                     if not (isinstance(failed, AttemptFailed) and self._call.resends(failed)):
@@ -295,8 +297,6 @@ class CallDriver:
                 given = await ring(request, call_next)
         except APIConnectionError as exc:
             return self._failed(exc, sent[-1], sent[-1])
-        except _Passed:
-            return Expired(anyio.current_time(), Outcome.UNKNOWN)
         if waiting.passed:
             outcome = Outcome.NOT_SENT if len(sent) == 1 else Outcome.UNKNOWN
             return Expired(anyio.current_time(), outcome if self._response is None else Outcome.ANSWERED)
@@ -394,11 +394,9 @@ class CallDriver:
         response = await self.client._transport.send(request, timeout=self._timeout, deadline=self.deadline)
         if not isinstance(response, Response):
             raise TypeError(f"the transport's send() must return a Response, not {type(response).__name__}")
-        if response.request is None:
-            response.request = request
         if self.deadline is not None:
             response.limit_to(self.deadline)
-        return response
+        return response.for_request(request)
 
     def _failed(self, error: APIConnectionError, request: Request, sent: Request | None = None) -> CallEvent:
         now = anyio.current_time()
@@ -518,11 +516,11 @@ class CallDriver:
         headers, omitted = build.build_headers(
             client.default_headers, options.headers, foreign=foreign, credentials=credentials
         )
-        own: Mapping[str, Any] = {} if isinstance(options.headers, NotGiven) else options.headers
-        if self._accept is not None and headers.get("accept") == DEFAULT_ACCEPT:
+        own = frozenset[str]() if isinstance(options.headers, NotGiven) else {name.lower() for name in options.headers}
+        if self._accept is not None and "accept" not in own and headers.get("accept") == DEFAULT_ACCEPT:
             headers["Accept"] = self._accept
         if url.userinfo is not None:
-            if not any(name.lower() == "authorization" for name in own):
+            if "authorization" not in own:
                 user, password = url.credentials or ("", "")
                 headers["Authorization"] = build.basic_credentials(user, password)
             url = url.replace(userinfo=False)
@@ -542,17 +540,15 @@ class CallDriver:
         return request
 
 
-def _describe(request: Request, payload: Payload, own: Mapping[str, Any], omitted: frozenset[str]) -> None:
-    """Put the body on the request, and the fields that describe it."""
+def _describe(request: Request, payload: Payload, own: Set[str], omitted: Set[str]) -> None:
+    """Put the body on the request, and the fields that describe it. *own*: names of fields that the request sets itself."""
     body, headers = payload.body, request.headers
     assert body is not None
     # Where a hook has read it, to sign it, the next attempt sends what was read.
     request.body = body.content if isinstance(body, StreamedBody) and body.content is not None else body
     if payload.content_type is not None and "content-type" not in omitted:
-        given = any(name.lower() == "content-type" for name in own)
-        if (not given and (payload.replaces or "content-type" not in headers)) or (
-            payload.boundary is not None and _wants_boundary(headers["content-type"])
-        ):
+        ours = "content-type" not in own and (payload.replaces or "content-type" not in headers)
+        if ours or (payload.boundary is not None and _wants_boundary(headers["content-type"])):
             headers["Content-Type"] = payload.content_type
     if payload.coding is not None:
         if "content-encoding" in headers:

@@ -145,9 +145,15 @@ class Download:
             allowed = self._client.max_retries
         if validator is None or failures > allowed or not allowed:
             raise cut
-        seconds = retry.backoff(self._client._retry, failures, random.random())
-        deadline = self.response.deadline
-        if deadline is not None and anyio.current_time() + seconds >= deadline:
+        seconds = retry.wait_before(
+            self._client._retry,
+            failures,
+            random.random,
+            advice=None,
+            now=anyio.current_time(),
+            deadline=self.response.deadline,
+        )
+        if seconds is None:
             raise cut
         logger.info("resume at byte %d in %.3g s: %s", self._done, seconds, cut)
         await anyio.sleep(seconds)

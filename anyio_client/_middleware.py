@@ -18,11 +18,10 @@ import attrs
 from ._model.headers import Headers
 from ._model.request import Request
 
-__all__ = ["CallNext", "Layer", "Middleware", "RequestChanges", "Result", "Ring", "make_rings"]
+__all__ = ["CallNext", "Layer", "Middleware", "RequestChanges", "Result", "make_rings", "snapshot"]
 
 CallNext: TypeAlias = Callable[[Request], Awaitable[Any]]
-Layer: TypeAlias = Callable[[Request, CallNext], Awaitable[Any]]  # what users write
-Ring: TypeAlias = Callable[[Request, CallNext], Awaitable[Any]]  # all of them, composed
+Layer: TypeAlias = Callable[[Request, CallNext], Awaitable[Any]]  # one that a user writes, or several composed
 
 
 class Middleware:
@@ -50,7 +49,7 @@ class Result:
     value: object
 
 
-def make_rings(middleware: Sequence[object]) -> tuple[Ring | None, Ring | None]:
+def make_rings(middleware: Sequence[object]) -> tuple[Layer | None, Layer | None]:
     """The rings around the call and around each attempt, None where nobody stands there. TypeError for what is neither."""
     if isinstance(middleware, str | bytes) or not isinstance(middleware, Sequence):
         raise TypeError(f"middleware= takes a list, not {type(middleware).__name__}")
@@ -61,9 +60,10 @@ def make_rings(middleware: Sequence[object]) -> tuple[Ring | None, Ring | None]:
         around_attempt = _method(one, "around_attempt")
         if around_call is None and around_attempt is None and not isinstance(one, Middleware):
             if isinstance(one, type) or not _is_async(one):
+                given = f"the class {one.__name__}: make an instance" if isinstance(one, type) else type(one).__name__
                 raise TypeError(
                     "a middleware is an `async def mw(request, call_next)`, or an object with around_call or "
-                    f"around_attempt, not {f'the class {one.__name__}: make an instance' if isinstance(one, type) else type(one).__name__}"
+                    f"around_attempt, not {given}"
                 )
             around_attempt = cast("Layer", one)
         if around_call is not None:
@@ -89,16 +89,16 @@ def _method(one: Any, name: str) -> Any:
     return found
 
 
-def _composed(layers: list[Layer]) -> Ring | None:
+def _composed(layers: list[Layer]) -> Layer | None:
     if not layers:
         return None
-    ring: Ring = layers[-1]
+    ring: Layer = layers[-1]
     for layer in reversed(layers[:-1]):
         ring = _around(layer, ring)
     return ring
 
 
-def _around(outer: Layer, inner: Ring) -> Ring:
+def _around(outer: Layer, inner: Layer) -> Layer:
     async def both(request: Request, call_next: CallNext) -> Any:
         return await outer(request, lambda passed: inner(passed, call_next))
 

@@ -28,6 +28,7 @@ class _DataPage(AsyncPage[T]):
 
     items_field: ClassVar[str] = "data"
     _takes_array: ClassVar[bool] = True  # as the whole body
+    _named_by: ClassVar[dict[str, str]] = {"data": "items_field"}  # field -> which class variable has its name in JSON
 
     def _get_page_items(self) -> list[T]:
         return self.data
@@ -35,7 +36,7 @@ class _DataPage(AsyncPage[T]):
     @classmethod
     def _names(cls) -> dict[str, str]:
         """The names that fields of the page have in JSON."""
-        return {"data": cls.items_field}
+        return {field: getattr(cls, variable) for field, variable in cls._named_by.items()}
 
     @classmethod
     def _from_json(cls, value: object) -> object:
@@ -86,10 +87,7 @@ class CursorPage(_DataPage[T]):
     cursor_field: ClassVar[str] = "next_cursor"
 
     _takes_array: ClassVar[bool] = False  # which has no place for a cursor
-
-    @classmethod
-    def _names(cls) -> dict[str, str]:
-        return {**super()._names(), "next_cursor": cls.cursor_field}
+    _named_by: ClassVar[dict[str, str]] = {"data": "items_field", "next_cursor": "cursor_field"}
 
     def next_page_info(self) -> PageInfo | None:
         return PageInfo(params={self.cursor_param: self.next_cursor}) if self.next_cursor else None
@@ -108,10 +106,7 @@ class TokenPage(_DataPage[T]):
     token_field: ClassVar[str] = "next_page_token"
 
     _takes_array: ClassVar[bool] = False  # which has no place for a token
-
-    @classmethod
-    def _names(cls) -> dict[str, str]:
-        return {**super()._names(), "next_page_token": cls.token_field}
+    _named_by: ClassVar[dict[str, str]] = {"data": "items_field", "next_page_token": "token_field"}
 
     def next_page_info(self) -> PageInfo | None:
         return PageInfo(params={self.token_param: self.next_page_token}) if self.next_page_token else None
@@ -133,10 +128,11 @@ class PageNumberPage(_DataPage[T]):
     page_field: ClassVar[str] = "page"
     total_pages_field: ClassVar[str] = "total_pages"
     first_page: ClassVar[int] = 1
-
-    @classmethod
-    def _names(cls) -> dict[str, str]:
-        return {**super()._names(), "page": cls.page_field, "total_pages": cls.total_pages_field}
+    _named_by: ClassVar[dict[str, str]] = {
+        "data": "items_field",
+        "page": "page_field",
+        "total_pages": "total_pages_field",
+    }
 
     def next_page_info(self) -> PageInfo | None:
         number = _int(self.page)
@@ -164,10 +160,11 @@ class OffsetPage(_DataPage[T]):
     offset_param: ClassVar[str] = "offset"
     offset_field: ClassVar[str] = "offset"
     total_field: ClassVar[str] = "total"
-
-    @classmethod
-    def _names(cls) -> dict[str, str]:
-        return {**super()._names(), "offset": cls.offset_field, "total": cls.total_field}
+    _named_by: ClassVar[dict[str, str]] = {
+        "data": "items_field",
+        "offset": "offset_field",
+        "total": "total_field",
+    }
 
     def next_page_info(self) -> PageInfo | None:
         offset = _int(self.offset)

@@ -120,7 +120,7 @@ def make_request_options(
         options["params"] = {**(query or {}), **(extra_query or {})}
     if extra_body is not None:
         options["extra_json"] = extra_body
-    if idempotency_key is not None:
+    if idempotency_key is not None and not isinstance(idempotency_key, NotGiven):
         options["idempotency_key"] = idempotency_key
     if not isinstance(timeout, NotGiven):
         options["timeout"] = timeout

@@ -85,9 +85,9 @@ class AsyncStream(Generic[T]):
     """The items of an event stream, each decoded to ``T``; an async iterator that must be read to its end or closed.
 
     A subclass says what ends it: ``terminator = "[DONE]"`` (an event with this data), :meth:`is_terminal`, or
-    :meth:`is_last`; if the connection ends before, :class:`StreamTruncatedError` is raised. Without either the end of the body ends it. Every
-    other event becomes an item, whatever its name, unless :meth:`is_skipped`; an error event is raised. With
-    ``wait_first_event = True`` the call returns after the first event, so that an error there can be retried.
+    :meth:`is_last`; if the connection ends before, :class:`StreamTruncatedError` is raised. Without any of them the end of
+    the body ends it. Every other event becomes an item, whatever its name, unless :meth:`is_skipped`; an error event is
+    raised. With ``wait_first_event = True`` the call returns after the first event, so that an error there can be retried.
 
     ``max_resumes``: how often in a row a stream that was cut (or that ended before the event that ends it) is asked for
     again with ``Last-Event-ID``, see :meth:`resume_options`; each event that arrives begins a new row. 0: never.
@@ -221,12 +221,15 @@ class AsyncStream(Generic[T]):
     def last_event_id(self) -> str | None:
         """The id of the last event, None where the server gave none."""
         found: str | None = getattr(self._decoder, "last_event_id", None)
-        return found
+        return self._resumed_from if found is None else found
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
+        if self._complete:
+            await self.close()
+            raise StopAsyncIteration
         if self._over and not self._events and self._cut is None:
             raise StopAsyncIteration
         try:
@@ -239,9 +242,7 @@ class AsyncStream(Generic[T]):
                 if self._folds:
                     self.state = self.fold(self.state, item)
                 self._given += 1
-                if self.is_last(event):
-                    self._complete = True
-                    await self.close()
+                self._complete = self.is_last(event)  # it is closed when more is asked for, so that no item is lost
                 return item
         except Exception as exc:  # a wait that was cancelled loses nothing: it may be taken up again
             await self._give_up()
@@ -324,9 +325,11 @@ class AsyncStream(Generic[T]):
         client = self._client
         told: int | None = getattr(self._decoder, "reconnection_time", None)
         self._told = self._told if told is None else told / 1000
-        wait = retry.backoff(client._retry, self._resumes, random.random()) if self._told is None else self._told
-        deadline = self.response.deadline
-        if wait > client._retry.wait_server_max or (deadline is not None and anyio.current_time() + wait >= deadline):
+        now, deadline = anyio.current_time(), self.response.deadline
+        wait = retry.wait_before(
+            client._retry, self._resumes, random.random, advice=self._told, now=now, deadline=deadline
+        )
+        if wait is None:
             raise cut
         if not again:
             self._resumes += 1
@@ -338,16 +341,16 @@ class AsyncStream(Generic[T]):
         response = await client._reopen(options, deadline, accept=self.accept)
         self.response, self._body, self._over, self._cut = response, None, False, None
         self._decoder = self._make_decoder()
-        if isinstance(self._decoder, SSEDecoder) and last_event_id is not None:
-            self._decoder.resume_from(last_event_id)
+        resume_from = getattr(self._decoder, "resume_from", None)
+        if resume_from is not None and last_event_id is not None:
+            resume_from(last_event_id)
         await self.check()
 
     async def _next_event(self) -> Any:
         """The next event, None at the end of the body. Limited by ``event_timeout``."""
-        while self._events:
-            event = self._events.popleft()
-            if not self.is_skipped(event):
-                return event
+        event = self._arrived()
+        if event is not None:
+            return event
         limit = None if self._options is None else self._options.event_timeout
         if limit is None:
             return await self._read_event()
@@ -357,16 +360,23 @@ class AsyncStream(Generic[T]):
         message = f"The stream gave no item for {limit:g} s (event_timeout)."
         raise ReadTimeoutError(message, request=self.response.request, phase=Phase.BODY, outcome=Outcome.ANSWERED)
 
+    def _arrived(self) -> Any:
+        """The next event of those that have come and are not skipped, None where there is none."""
+        while self._events:
+            event = self._events.popleft()
+            if not self.is_skipped(event):
+                return event
+        return None
+
     async def _read_event(self) -> Any:
         if self._over:
             return None
         if self._body is None:
             self._body = self.response.iter_bytes()
         while True:
-            while self._events:
-                event = self._events.popleft()
-                if not self.is_skipped(event):
-                    return event
+            event = self._arrived()
+            if event is not None:
+                return event
             if self._too_large is not None:
                 raise APIResponseValidationError(f"{self._too_large}.", response=self.response) from self._too_large
             try:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.kit.leaks import open_sockets, settled_sockets
+
 BACKENDS = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
     pytest.param(("trio", {}), id="trio"),
@@ -36,6 +38,14 @@ def nothing_left_to_collect(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "anyio_backend" in request.fixturenames:
         gc.collect()
+
+
+@pytest.fixture
+def no_socket_is_left() -> Iterator[None]:
+    """For modules that count: as many sockets are open after each test as were before it."""
+    before = open_sockets()
+    yield
+    assert settled_sockets(before) <= before
 
 
 def pytest_collection_finish() -> None:

@@ -6,15 +6,13 @@ import contextlib
 import os
 import pathlib
 import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 
 import anyio
 import pytest
 
 from anyio_client import AsyncAPIClient, AsyncAPIResponse, HTTPTransport, Limits
+from tests.kit import servers
 
 pytestmark = [
     pytest.mark.anyio,
@@ -22,53 +20,19 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed: make servers"),
 ]
 
-CONFIGURATION = """
-{user}
-daemon off;
-worker_processes 1;
-pid {folder}/pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-    keepalive_requests 100;
-    keepalive_timeout 1s;
-    server {{
-        listen 127.0.0.1:{port};
+SERVER = """
+        keepalive_requests 100;
+        keepalive_timeout 1s;
         location / {{ default_type application/json; return 200 '{{"ok": true}}'; }}
         location /big {{ alias {folder}/big; }}
-    }}
-}}
 """
 
 
 @contextlib.contextmanager
 def nginx(folder: pathlib.Path) -> Iterator[str]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
     (folder / "big").write_bytes(os.urandom(5_000_000))
-    (folder / "conf").write_text(
-        CONFIGURATION.format(folder=folder, port=port, user="user root;" if os.getuid() == 0 else "")
-    )
-    folder.chmod(0o755)
-    command = ["nginx", "-c", str(folder / "conf"), "-p", str(folder), "-e", str(folder / "error.log")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert time.monotonic() < until, (folder / "error.log").read_text()
-                time.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with servers.nginx(folder, SERVER.format(folder=folder)) as server:
+        yield server.url
 
 
 async def test_ten_thousand_gets_of_which_none_fails(tmp_path: pathlib.Path, anyio_backend_name: str) -> None:

@@ -359,25 +359,35 @@ class Decoder:
         tagged = tags_of(members)
         others = [member for member in members if member is not type(None)]
         accepts = self._accepts(tp)
+        readings = (self._strict,) if strict else (self._strict, converter)
+        # Unions may refer to themselves: their members' hooks are looked up when one is first decoded.
+        hooks: dict[tuple[int, int], Hook] = {}
+
+        def hook_for(reading: cattrs.Converter, member: Any) -> Hook:
+            key = (id(reading), id(member))
+            hook = hooks.get(key)
+            if hook is None:
+                hook = hooks[key] = self._hook(reading, member)
+            return hook
 
         def structure(value: Any, _: Any) -> Any:
             # The exact readings first: a string is a str before it is a date.
             if type(value) in accepts:
                 return value
             if len(others) == 1:
-                return self._hook(converter, others[0])(value, others[0])
+                return hook_for(converter, others[0])(value, others[0])
             if tagged is not None and isinstance(value, dict):
                 name, classes = tagged
                 tag = typing.cast("dict[str, Any]", value).get(name, _MISSING)
                 cls = classes.get(tag) if type(tag) is str or type(tag) is int else None
                 if cls is not None:
-                    return self._hook(converter, cls)(value, cls)
+                    return hook_for(converter, cls)(value, cls)
                 if not strict and tag is not _MISSING:
                     return typing.cast("Any", value)  # a variant that the server learnt later
             # Nothing fits exactly: the first that fits loosely.
-            for reading in (self._strict,) if strict else (self._strict, converter):
+            for reading in readings:
                 for member in others:
-                    found = _tried(self._hook(reading, member), value, member)
+                    found = _tried(hook_for(reading, member), value, member)
                     if found is not _MISSING:
                         return found
             raise wrong(value, f"one of {len(members)} kinds")
@@ -409,7 +419,7 @@ def _unfit(exc: Exception, value: Any, path: str, strict: bool, problems: list[s
 
 # What members of unions were found to make of which value, while the outermost union is being decoded: unions inside
 # unions would be tried again for each member of each union around them, which is exponential in their depth.
-_tries: ContextVar[dict[tuple[int, int], Any] | None] = ContextVar("_tries", default=None)
+_tries: ContextVar[dict[tuple[int, int], tuple[Any, Any]] | None] = ContextVar("_tries", default=None)
 
 
 def _tried(hook: Hook, value: Any, member: Any) -> Any:
@@ -424,10 +434,11 @@ def _tried(hook: Hook, value: Any, member: Any) -> Any:
     key = (id(hook), id(value))
     if key not in known:
         try:
-            known[key] = hook(value, member)
+            made = hook(value, member)
         except DoesNotFit:
-            known[key] = _MISSING
-    return known[key]
+            made = _MISSING
+        known[key] = value, made  # the value is kept, so that its id stays its own
+    return known[key][1]
 
 
 def _hook_of(converter: cattrs.Converter, kind: Any) -> Any:

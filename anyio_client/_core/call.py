@@ -431,12 +431,10 @@ class Call:
             plan.policy.budget.take()
             worth_it = plan.policy.budget.allows_retry
         if worth_it and self.retries_taken < plan.max_retries and self.request is not None and self.request.can_be_sent:
-            seconds = advice
-            if seconds is None:
-                seconds = retry.backoff(plan.policy, self.retries_taken, self.random())
-            elif seconds > plan.policy.wait_server_max:
-                seconds = None
-            if seconds is not None and (plan.deadline is None or now + seconds < plan.deadline):
+            seconds = retry.wait_before(
+                plan.policy, self.retries_taken, self.random, advice=advice, now=now, deadline=plan.deadline
+            )
+            if seconds is not None:
                 self.attempts += (attrs.evolve(record, wait=seconds),)
                 self.retries_taken += 1
                 self.waited += seconds

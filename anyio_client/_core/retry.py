@@ -8,7 +8,7 @@ what may have been processed only where repeating it is harmless.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, cast
 
 import attrs
@@ -107,6 +107,26 @@ def backoff(policy: RetryPolicy, retries_taken: int, random: float) -> float:
     # The exponent is bounded so that the float cannot overflow; wait_max rules long before.
     wait = min(policy.wait_initial * 2.0 ** min(retries_taken, 60), policy.wait_max)
     return wait * (1.0 - policy.wait_jitter * random)
+
+
+def wait_before(
+    policy: RetryPolicy,
+    retries_taken: int,
+    random: Callable[[], float],
+    *,
+    advice: float | None,
+    now: float,
+    deadline: float | None,
+) -> float | None:
+    """Seconds to wait before the next try (a retry, or the rest of what was cut), or None where it is not to be made.
+
+    *advice*: what the server asked for, which is kept as it is, up to ``wait_server_max``; without it :func:`backoff`.
+    A wait that would pass the *deadline* is not begun.
+    """
+    seconds = backoff(policy, retries_taken, random()) if advice is None else advice
+    if advice is not None and advice > policy.wait_server_max:
+        return None
+    return seconds if deadline is None or now + seconds < deadline else None
 
 
 def _positive(text: str) -> float | None:

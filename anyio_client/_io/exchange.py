@@ -298,8 +298,8 @@ class Exchange:
         except (OSError, APIConnectionError) as exc:
             raise _caller_raised(exc) from None
         if not isinstance(pieces, AsyncIterable):
-            with contextlib.closing(_own_errors(pieces)) as iterator_:
-                for piece in iterator_:
+            with contextlib.closing(_own_errors(pieces)) as checked:
+                for piece in checked:
                     left -= memoryview(check_piece(piece)).nbytes
                     await self._send_piece(piece, sent_before, last=left == 0)
             return

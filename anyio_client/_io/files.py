@@ -120,12 +120,7 @@ class FileSource:
     def _last_change(file: Any) -> int | None:
         try:
             return os.fstat(file.fileno()).st_mtime_ns
-        except (
-            OSError,
-            AttributeError,
-            ValueError,
-            TypeError,
-        ):  # no file of the system: bytes in memory, a member of a zip
+        except (OSError, AttributeError, ValueError, TypeError):  # no file of the system, but bytes in memory
             return None
 
     def check(self) -> None:

@@ -326,11 +326,9 @@ class Response:
 
     def without_body(self) -> Response:
         """Its head alone, for an error about it."""
-        return Response.from_wire(self.head, ReadBody(b""), self.request, self.timings).with_content(b"")
-
-    def with_content(self, content: bytes) -> Response:
-        self._content = self._raw_content = content
-        return self
+        made = Response.from_wire(self.head, ReadBody(b""), self.request, self.timings)
+        made._content = b""
+        return made
 
     def limit_to(self, deadline: float) -> None:
         """Let reading the body end at *deadline* (absolute), unless it keeps one itself."""

@@ -16,6 +16,7 @@ from anyio_client._core.retry import (
     parse_retry_after,
     server_advice,
     status_asks_for_retry,
+    wait_before,
 )
 from anyio_client._model.errors import Outcome
 from anyio_client._model.headers import Headers
@@ -243,3 +244,28 @@ def test_a_policys_statuses_are_ints(statuses: object) -> None:
         RetryPolicy(statuses=statuses)  # type: ignore[arg-type]
     assert str(caught.value) == "statuses must be a collection of ints"
     assert RetryPolicy(statuses=[500]).statuses == frozenset({500})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("advice", "deadline", "seconds"),
+    [
+        (None, None, 1.0),  # one retry taken, random() = 0
+        (None, 101.5, 1.0),
+        (None, 101.0, None),  # it would pass the deadline
+        (3.0, None, 3.0),
+        (0.001, None, 0.001),  # shorter than the backoff, and kept as it is
+        (120.0, None, 120.0),
+        (120.1, None, None),
+        (3.0, 103.0, None),
+        (3.0, 103.1, 3.0),
+    ],
+)
+def test_the_wait_before_the_next_try(advice: float | None, deadline: float | None, seconds: float | None) -> None:
+    assert wait_before(POLICY, 1, lambda: 0.0, advice=advice, now=100.0, deadline=deadline) == seconds
+
+
+def test_no_random_number_is_drawn_where_the_server_has_said() -> None:
+    def random() -> float:
+        raise AssertionError
+
+    assert wait_before(POLICY, 0, random, advice=1.0, now=0.0, deadline=None) == 1.0

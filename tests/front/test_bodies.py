@@ -809,7 +809,10 @@ OUTCOMES: dict[str, tuple[tuple[bytes | str, ...], str, bool, type[Exception]]] 
     "500": ((ok(status="500 X"),), "POST", True, InternalServerError),
     "503, 500": ((ok(status="503 X"), ok(status="500 X")), "POST", True, ServiceUnavailableError),
     "429": ((LIMITED,), "POST", True, RateLimitError),
+    "429 to PUT": ((LIMITED,), "PUT", True, RateLimitError),
     "lost, not idempotent": (("close",), "POST", False, ConnectionLostError),
+    "lost, idempotent": (("close",), "PUT", True, ConnectionLostError),
+    "reset, idempotent": (("reset",), "PUT", True, ConnectionLostError),
     "lost twice": (("close", "reset"), "PUT", True, ConnectionLostError),
     "answer cut": ((), "PUT", True, ConnectionLostError),
 }

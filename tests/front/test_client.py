@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -33,17 +33,9 @@ from anyio_client import (
     not_given,
     omit,
 )
-from tests.kit.leaks import open_sockets, settled_sockets
 from tests.kit.peers import Peer, serve
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def no_socket_is_left() -> Iterator[None]:
-    before = open_sockets()
-    yield
-    assert settled_sockets(before) <= before
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_socket_is_left")]
 
 
 class Recording:

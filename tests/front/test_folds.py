@@ -24,7 +24,8 @@ from anyio_client import (
     ServerSentEvent,
     StreamTruncatedError,
 )
-from tests.kit.peers import Peer, serve
+from tests.kit.cancel import How, cancelled_at
+from tests.kit.peers import Peer, chunk, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -395,3 +396,110 @@ async def test_a_line_of_json_has_a_value_as_well() -> None:
 
     stream = await open_stream(Response(200, content=pieces(b"x\n\ny")), Lines)
     assert [item async for item in stream] == [Item(1), Item(3)]
+
+
+# --- an event that ends the stream and is an item ------------------------------------------------------------------
+
+
+class UntilStop(AsyncStream[str]):
+    def is_last(self, event: ServerSentEvent) -> bool:
+        return event.event == "stop"
+
+    def fold(self, state: str | None, item: str) -> str:
+        return (state or "") + item
+
+
+class UntilStopAtOnce(UntilStop):
+    wait_first_event = True
+
+
+STOP = b"event: stop\ndata: c\n\n"
+
+
+@pytest.mark.parametrize("stream_cls", [UntilStop, UntilStopAtOnce])
+@pytest.mark.parametrize(
+    ("body", "items"),
+    [
+        (b"data: a\n\ndata: b\n\n" + STOP, ["a", "b", "c"]),
+        (b"data: a\n\n" + STOP + b"data: after\n\n", ["a", "c"]),
+        (STOP, ["c"]),
+    ],
+)
+async def test_the_last_event_is_an_item(stream_cls: type[UntilStop], body: bytes, items: list[str]) -> None:
+    client = client_of(Response(200, headers=SSE, content=pieces(body)))
+    stream = await client.get("/", cast_to=str, stream=True, stream_cls=stream_cls)
+    assert [item async for item in stream] == items
+    assert await stream.get_final() == "".join(items)
+    assert stream.response.is_closed
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_without_the_last_event_it_was_cut() -> None:
+    client = client_of(Response(200, headers=SSE, content=pieces(b"data: a\n\n")))
+    stream = await client.get("/", cast_to=str, stream=True, stream_cls=UntilStop)
+    assert await anext(stream) == "a"
+    with pytest.raises(StreamTruncatedError):
+        await anext(stream)
+    with pytest.raises(RuntimeError, match="before its end"):
+        await stream.until_done()
+
+
+@pytest.mark.parametrize("how", ["scope", "native"])
+async def test_cancelled_anywhere_the_last_item_is_not_lost(how: How, anyio_backend_name: str) -> None:
+    """The server does not end its answer: to close takes a while, in which no item may be on its way."""
+    if how == "native" and anyio_backend_name != "asyncio":
+        how = "scope"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    def script(peer: Peer) -> None:
+        while peer.read_request():
+            peer.send(head + chunk(b"data: a\n\n" + STOP))
+
+    with serve(script) as server:
+        async with AsyncAPIClient(base_url=server.url) as client:
+            for n in range(1, 50):
+                stream = await client.get("/", cast_to=str, stream=True, stream_cls=UntilStop)
+                items: list[str] = []
+
+                async def read() -> None:
+                    items.extend([item async for item in stream])
+
+                async def one_by_one() -> None:
+                    async for item in stream:
+                        items.append(item)  # noqa: PERF401
+
+                reached = await cancelled_at(n, how, one_by_one)
+                await read()
+                assert items == ["a", "c"]
+                assert stream.state == "ac"
+                if not reached:
+                    break
+            else:
+                raise AssertionError("it never came to its end")
+            assert n > 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "client_headers", "accept"),
+    [
+        ({}, {}, "text/event-stream"),
+        ({"accept": "application/json"}, {}, "application/json"),  # the request's own stands, whatever it says
+        ({"Accept": "text/plain"}, {}, "text/plain"),
+        ({}, {"Accept": "text/x"}, "text/x"),
+    ],
+)
+async def test_which_accept_a_stream_sends(
+    headers: dict[str, str], client_headers: dict[str, str], accept: str
+) -> None:
+    seen: list[str] = []
+
+    def server(request: Any) -> Response:
+        seen.append(request.headers["accept"])
+        return Response(200, headers=SSE, content=pieces(STOP))
+
+    client = AsyncAPIClient(base_url="http://h", http_client=MockTransport(server), custom_headers=client_headers)
+    stream = await client.get("/", cast_to=str, stream=True, stream_cls=UntilStop, options={"headers": headers})
+    await stream.until_done()
+    await client.get("/", cast_to=str)
+    assert seen == [accept, client_headers.get("Accept", "application/json")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -31,23 +31,11 @@ from anyio_client import (
     RetryPolicy,
     StreamTruncatedError,
 )
-from tests.kit.leaks import open_sockets, settled_sockets
-from tests.kit.peers import Peer, ok, serve
+from tests.kit.peers import Peer, chunk, ok, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_socket_is_left")]
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-@pytest.fixture(autouse=True)
-def no_socket_is_left() -> Iterator[None]:
-    before = open_sockets()
-    yield
-    assert settled_sockets(before) <= before
 
 
 @attrs.define

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -41,22 +41,15 @@ from anyio_client import (
 from tests.conftest import BACKENDS
 from tests.front.test_hooks import Counting, answers, expect
 from tests.kit.cancel import How, cancelled_at
-from tests.kit.leaks import open_sockets, settled_sockets, task_count
+from tests.kit.leaks import task_count
 from tests.kit.peers import Peer, ok, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_socket_is_left")]
 
 QUICK = RetryPolicy(wait_initial=0)
 SSE = {"Content-Type": "text/event-stream"}
 CallNext = Callable[[Request], Awaitable[Any]]
 Function = Callable[[Request, CallNext], Awaitable[Any]]
-
-
-@pytest.fixture(autouse=True)
-def no_socket_is_left() -> Iterator[None]:
-    before = open_sockets()
-    yield
-    assert settled_sockets(before) <= before
 
 
 class Call(Middleware):
@@ -1484,3 +1477,30 @@ async def test_a_response_that_is_not_passed_on_frees_its_connection(ring: Any, 
                 except (ZeroDivisionError, AttributeError):
                     assert function in (never, kept)
             assert peer.wait_for_open(0) == 0
+
+
+@pytest.mark.parametrize("where", ["transport", "hook"])
+async def test_the_deadline_inside_call_next_is_an_error_that_a_middleware_knows(where: str) -> None:
+    """Also where it is the client that keeps the deadline, around a transport or a hook that does not."""
+    seen: list[Exception] = []
+
+    async def watch(request: Request, call_next: CallNext) -> Any:
+        try:
+            return await call_next(request)
+        except Exception as exc:
+            seen.append(exc)
+            raise
+
+    class Client(AsyncAPIClient):
+        async def _prepare_request(self, request: Request) -> None:
+            await anyio.sleep(30 if where == "hook" else 0)
+
+    async def server(request: Request) -> Response:
+        await anyio.sleep(30)
+        return Response(200)
+
+    client = Client(base_url="http://h", http_client=MockTransport(server), middleware=[watch], deadline=0.05)
+    with pytest.raises(DeadlineExceededError) as caught:
+        await client.get("/", cast_to=object)
+    assert [type(exc) for exc in seen] == [DeadlineExceededError]
+    assert len(caught.value.attempts) == 1

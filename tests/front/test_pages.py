@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -37,19 +37,12 @@ from anyio_client import (
 )
 from tests.conftest import BACKENDS
 from tests.kit.cancel import How, cancelled_at
-from tests.kit.leaks import open_sockets, settled_sockets, task_count
+from tests.kit.leaks import task_count
 from tests.kit.peers import Peer, ok, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_socket_is_left")]
 
 T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def no_socket_is_left() -> Iterator[None]:
-    before = open_sockets()
-    yield
-    assert settled_sockets(before) <= before
 
 
 @attrs.define
@@ -872,10 +865,13 @@ async def test_its_task_lives_exactly_in_the_block() -> None:
 
 async def test_a_block_that_is_never_entered_leaves_nothing() -> None:
     paginator = listing(Server(*FOUR).client())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    before = task_count()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         paginator.prefetch()
         gc.collect()
+    assert warned == []
+    assert task_count() == before
 
 
 async def test_exceptions_of_the_body_come_out_as_they_are() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -43,25 +43,14 @@ from anyio_client.sansio import SSEDecoder
 from tests.conftest import BACKENDS
 from tests.kit.cancel import How, cancelled_at
 from tests.kit.fuzz import examples
-from tests.kit.leaks import open_sockets, settled_sockets, task_count
-from tests.kit.peers import Peer, ok, serve
+from tests.kit.leaks import task_count
+from tests.kit.peers import Peer, chunk, ok, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_socket_is_left")]
 
 SSE = {"Content-Type": "text/event-stream"}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-@pytest.fixture(autouse=True)
-def no_socket_is_left() -> Iterator[None]:
-    before = open_sockets()
-    yield
-    assert settled_sockets(before) <= before
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -39,19 +39,11 @@ from anyio_client import (
     TLSError,
     WriteTimeoutError,
 )
-from tests.kit.leaks import open_sockets, settled_sockets
 from tests.kit.peers import Peer, Script, ScriptedServer, answer_each, ok, serve
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_socket_is_left")]
 
 QUICK = RetryPolicy(wait_initial=0.001)
-
-
-@pytest.fixture(autouse=True)
-def no_socket_is_left() -> Iterator[None]:
-    before = open_sockets()
-    yield
-    assert settled_sockets(before) <= before
 
 
 def client_of(peer: ScriptedServer, **options: Any) -> AsyncAPIClient:

@@ -204,6 +204,11 @@ def ok(body: bytes = b"{}", *, headers: str = "", status: str = "200 OK") -> byt
     )
 
 
+def chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
 def answer_each(*responses: bytes) -> Script:
     """Answer requests with these, in order and over all connections; the last one for all that follow."""
     lock = threading.Lock()

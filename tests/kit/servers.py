@@ -216,7 +216,7 @@ def pouchdb(folder: pathlib.Path) -> Iterator[ServerProcess]:
 
 
 _NGINX = """
-load_module {module};
+{modules}
 {user}
 daemon off;
 worker_processes 1;
@@ -229,15 +229,36 @@ http {{
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     server {{
         listen 127.0.0.1:{port};
-        location = / {{ return 204; }}
-        location ~ ^/publish/(\\w+)$ {{ nchan_publisher; nchan_channel_id $1; }}
-        location ~ ^/events/(\\w+)$ {{
+        {server}
+    }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def nginx(folder: pathlib.Path, server: str, *, modules: str = "") -> Iterator[ServerProcess]:
+    """nginx, what its one ``server`` block says being *server*; it must answer ``/``."""
+    need("nginx", programs=["nginx"])
+    folder.chmod(0o755)
+
+    def command(port: int) -> list[str | pathlib.Path]:
+        user = "user root;" if os.getuid() == 0 else ""
+        text = _NGINX.format(folder=folder, port=port, modules=modules, user=user, server=server)
+        (folder / "conf").write_text(text)
+        return ["nginx", "-c", folder / "conf", "-p", folder, "-e", folder / "error.log"]
+
+    with _running(folder, command) as process:
+        yield process
+
+
+_NCHAN = r"""
+        location = / { return 204; }
+        location ~ ^/publish/(\w+)$ { nchan_publisher; nchan_channel_id $1; }
+        location ~ ^/events/(\w+)$ {
             nchan_subscriber eventsource; nchan_channel_id $1;
             nchan_subscriber_first_message oldest;
             nchan_eventsource_ping_interval 1;
-        }}
-    }}
-}}
+        }
 """
 
 
@@ -246,13 +267,8 @@ def nchan(folder: pathlib.Path) -> Iterator[ServerProcess]:
     """nginx with nchan: ``POST /publish/NAME`` sends to whoever reads ``/events/NAME``; pings every second."""
     need("nginx with nchan", NCHAN, programs=["nginx"])
 
-    def command(port: int) -> list[str | pathlib.Path]:
-        user = "user root;" if os.getuid() == 0 else ""
-        (folder / "conf").write_text(_NGINX.format(folder=folder, port=port, module=NCHAN, user=user))
-        return ["nginx", "-c", folder / "conf", "-p", folder, "-e", folder / "error.log"]
-
     try:
-        with _running(folder, command) as server:
+        with nginx(folder, _NCHAN, modules=f"load_module {NCHAN};") as server:
             yield server
     except DidNotStart as exc:
         if "binary compatible" in str(exc):  # an nginx that is not Debian's

@@ -15,7 +15,6 @@ from anyio_client import (
     NotGiven,
     Omit,
     PageInfo,
-    StreamTruncatedError,
     Timeout,
 )
 from tests.sdks.moving import Mover
@@ -64,21 +63,11 @@ class PageCursor(AsyncPage[T]):
 class MessageStream(AsyncStream[T]):
     """Ends after the item ``message_stop``; a stream that ends before is cut."""
 
-    _stopped = False
-
     def is_skipped(self, event: Any) -> bool:
         return event.event == "ping"
 
-    async def __anext__(self) -> T:
-        if self._stopped:
-            await self.close()
-            raise StopAsyncIteration
-        try:
-            item = await super().__anext__()
-        except StopAsyncIteration:
-            raise StreamTruncatedError("The stream ended before message_stop.", request=self.response.request) from None
-        self._stopped = getattr(item, "type", None) == "message_stop"
-        return item
+    def is_last(self, event: Any) -> bool:
+        return event.event == "message_stop"
 
 
 MOVER = Mover(
