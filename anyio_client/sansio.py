@@ -8,7 +8,8 @@ blocking driver in 150 lines stands in the project's ``tests/drivers``.
   Expired``; its commands ``Authorize, Send, Read, Wait, Deliver, Reject, Fail``
 * the pool: ``Pool``; its events ``Wanted, Opened, OpenFailed, Freed, CapacityChanged, Broke, GaveUp, Shutdown, Tick``; its
   commands ``Use, Open, Close, Refuse, WakeAt``
-* the wire: ``H1Wire``; its events ``InterimReceived, ResponseReceived, DataReceived, Ended, Failed``
+* the wire: ``H1Wire, H2Wire``; their events ``InterimReceived, ResponseReceived, DataReceived, SendAllowed, Ended,
+  Failed``
 * building requests: ``build_url, build_headers, frame``; bodies: ``SSEDecoder``, ``json_dumps``, ``json_loads``
 """
 
@@ -64,6 +65,7 @@ from ._model.request import Request, StreamedBody
 from ._model.timeouts import Limits, Timings
 from ._model.url import URL
 from ._wire.h1 import H1Wire
+from ._wire.h2 import H2Wire
 from ._wire.json import dumps as json_dumps
 from ._wire.json import loads as json_loads
 from ._wire.protocol import (
@@ -72,6 +74,7 @@ from ._wire.protocol import (
     Failed,
     InterimReceived,
     ResponseReceived,
+    SendAllowed,
     Wire,
     WireEvent,
     WireMisuse,
@@ -102,6 +105,7 @@ __all__ = [
     "Freed",
     "GaveUp",
     "H1Wire",
+    "H2Wire",
     "HeadReceived",
     "Headers",
     "IllegalEvent",
@@ -126,6 +130,7 @@ __all__ = [
     "RetryPolicy",
     "SSEDecoder",
     "Send",
+    "SendAllowed",
     "ServerSentEvent",
     "Shutdown",
     "StreamedBody",

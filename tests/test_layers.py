@@ -26,13 +26,13 @@ ALLOWED = {
 OUTSIDE = {
     "_model": {"attrs", "idna"},
     "_core": {"attrs"},
-    "_wire": {"attrs", "h11", "h2"},
+    "_wire": {"attrs", "h11", "h2", "hpack"},
     "_io": {"anyio", "attrs"},
     "transports": {"anyio"},
     "sansio": set[str](),
     "front": {"anyio", "attrs"},
 }
-ONLY_IN = {"cattrs": {"_convert", "_client.py"}, "h11": {"h1.py"}, "h2": {"h2.py"}}
+ONLY_IN = {"cattrs": {"_convert", "_client.py"}, "h11": {"h1.py"}, "h2": {"h2.py"}, "hpack": {"fields.py"}}
 FORBIDDEN_STDLIB = {"asyncio", "socket", "ssl", "select", "selectors", "threading", "subprocess"}
 
 

@@ -75,9 +75,12 @@ class Wanted:
 
 @attrs.frozen
 class Opened:
+    """``connection`` is there. ``settled``: False where ``capacity`` is a careful guess until ``CapacityChanged`` says it."""
+
     connection: int
     capacity: int
     now: float
+    settled: bool = True
 
 
 @attrs.frozen
@@ -99,6 +102,8 @@ class Freed:
 
 @attrs.frozen
 class CapacityChanged:
+    """``connection`` can carry ``capacity`` exchanges at once from now on; 0 may be for a while, or for good."""
+
     connection: int
     capacity: int
     now: float
@@ -183,6 +188,7 @@ PoolCommand: TypeAlias = Use | Open | Close | Refuse | WakeAt
 class _Connection:
     origin: str
     capacity: int
+    settled: bool = True
     used: int = 0
     expires: float = 0.0  # meaningful while idle
 
@@ -198,6 +204,7 @@ class _Origin:
     ready: OrderedDict[int, None] = attrs.field(factory=OrderedDict[int, None])
     connections: int = 0
     opening: int = 0  # connections being opened
+    unsettled: int = 0  # connections whose capacity is not known yet
     exclusive: bool = False  # the last connection opened could carry one exchange only
     # The ticket whose own new connection had no room. It opens no second one.
     unlucky: int | None = None
@@ -214,7 +221,7 @@ class _Origin:
         wanted = next(iter(self.waiters.values()))
         if wanted.ticket == self.unlucky:
             return None
-        if wanted.shareable and not self.exclusive and self.opening:
+        if wanted.shareable and not self.exclusive and (self.opening or self.unsettled):
             return None
         return wanted
 
@@ -304,9 +311,11 @@ class Pool:
         del self._openers[wanted.ticket]
         origin = self._origins[wanted.origin]
         origin.opening -= 1
-        origin.exclusive = event.capacity == 1
+        origin.exclusive = event.settled and event.capacity == 1
+        origin.unsettled += not event.settled
         origin.connections += 1
-        connection = self._connections[event.connection] = _Connection(wanted.origin, event.capacity)
+        connection = _Connection(wanted.origin, event.capacity, event.settled)
+        self._connections[event.connection] = connection
         if connection.has_room:
             self._use(wanted.ticket, event.connection)
         else:
@@ -351,12 +360,18 @@ class Pool:
             return
         connection.capacity = event.capacity
         origin = self._origins[connection.origin]
+        settles, connection.settled = not connection.settled, True
+        if settles:
+            origin.unsettled -= 1
+            origin.exclusive = event.capacity == 1
         if not connection.has_room:
             origin.ready.pop(event.connection, None)
         elif event.connection not in origin.ready:
             origin.ready[event.connection] = None
             origin.unlucky = None  # what it waits for has come, though perhaps not for itself
-            self._serve(connection.origin)
+        elif not settles:
+            return
+        self._serve(connection.origin)
 
     def _broke(self, number: int) -> None:
         connection = self._connections.get(number)
@@ -519,6 +534,7 @@ class Pool:
         self._idle.pop(number, None)
         origin = self._origins[connection.origin]
         origin.connections -= 1
+        origin.unsettled -= not connection.settled
         origin.ready.pop(number, None)
         origin.unlucky = None  # what it waited for may be gone: it may open one again
         if origin.waiters:

@@ -97,6 +97,11 @@ class Clock:
                 until = now + limit
                 scope.deadline = until if until < self.deadline else self.deadline
 
+    def check(self) -> None:
+        """Raise the error of the limit that has passed, if one has: for loops that may go round without waiting."""
+        if self._scope is not None and anyio.current_time() >= self._scope.deadline:
+            raise self.timeout_error()
+
     def timeout_error(self) -> APITimeoutError:
         """The error for the limit that has passed."""
         now = anyio.current_time()

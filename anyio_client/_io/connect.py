@@ -109,13 +109,26 @@ async def _connect_any(addresses: list[Address]) -> socket.socket:
 
 
 class Connector:
-    """Makes connections for one transport. ``context`` gives the SSLContext (made once, when first needed)."""
+    """Makes connections for one transport. ``context`` gives the SSLContext (made once, when first needed).
 
-    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
+    Which version of HTTP is spoken: over TLS what ALPN agrees on (RFC 7301); on a plain socket HTTP/1.1, or HTTP/2 with
+    prior knowledge (RFC 9113 section 3.3) where HTTP/1.1 is switched off.
+    """
+
+    def __init__(self, context: Callable[[], ssl.SSLContext], *, http1: bool = True, http2: bool = False) -> None:
         self._context = context
+        self._http1 = http1
+        self._http2 = http2
 
-    async def connect(self, url: URL, clock: Clock) -> Stream:
-        """A stream to the origin of *url*, TLS done. ConnectError or TLSError where that fails (outcome not_sent)."""
+    def may_share(self, url: URL) -> bool:
+        """Whether a connection to the origin of *url* may turn out to carry several exchanges at once."""
+        return self._http2 and (url.scheme == "https" or not self._http1)
+
+    async def connect(self, url: URL, clock: Clock) -> tuple[Stream, str]:
+        """A stream to the origin of *url*, TLS done, and what to speak on it by its ALPN name (``h2``, ``http/1.1``).
+
+        ConnectError or TLSError where that fails (outcome not_sent).
+        """
         began = anyio.current_time()
         clock.allow(Phase.CONNECT, clock.timeout.connect)
         try:
@@ -129,9 +142,10 @@ class Connector:
         stream = SocketStream(sock)
         clock.timings.connect = anyio.current_time() - began
         if url.scheme != "https":
-            return stream
+            return stream, "http/1.1" if self._http1 else "h2"
         try:
-            return await self._start_tls(stream, url, clock)
+            encrypted = await self._start_tls(stream, url, clock)
+            return encrypted, self._agreed(encrypted, url, clock)
         except BaseException:
             stream.close()
             raise
@@ -149,9 +163,19 @@ class Connector:
             error.retryable = not isinstance(exc, ssl.SSLCertVerificationError)
             raise error from exc
         clock.timings.tls = anyio.current_time() - began
-        if stream.alpn not in (None, "http/1.1"):
-            message = (
-                f"{url.netloc} chose the protocol {stream.alpn!r}, which the SSLContext offers and we do not speak"
-            )
-            raise TLSError(message, request=clock.request, phase=Phase.TLS, outcome=Outcome.NOT_SENT)
         return stream
+
+    def _agreed(self, stream: TLSStream, url: URL, clock: Clock) -> str:
+        """What ALPN has agreed on; no agreement means HTTP/1.1. TLSError where that is nothing that may be spoken."""
+        chosen = stream.alpn or "http/1.1"
+        if (chosen == "h2" and self._http2) or (chosen == "http/1.1" and self._http1):
+            return chosen
+        if stream.alpn is None:
+            message = f"{url.netloc} did not agree to HTTP/2 (ALPN), and http1=False"
+        elif chosen in ("h2", "http/1.1"):
+            message = f"{url.netloc} chose {chosen!r}, which the SSLContext offers and http1= or http2= switches off"
+        else:
+            message = f"{url.netloc} chose the protocol {chosen!r}, which the SSLContext offers and we do not speak"
+        error = TLSError(message, request=clock.request, phase=Phase.TLS, outcome=Outcome.NOT_SENT)
+        error.retryable = False
+        raise error

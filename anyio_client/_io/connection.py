@@ -1,13 +1,60 @@
-"""One connection: the stream to an origin, the codec of its bytes, and the exchanges under way on it."""
+"""One connection: the stream to an origin, the codec of its bytes, and the exchanges under way on it.
+
+Nothing runs in the background. Whoever waits for something that comes over the connection, and finds nobody reading,
+takes the *baton*: it reads, hands what comes to those whom it concerns, and passes the baton on when it leaves, also
+when it is cancelled. On HTTP/1.1 there is one who waits, and it always reads.
+
+What was queued is the stream's to keep until the kernel takes it, so a caller who is cancelled tears no frame: the rest
+leaves with the next flush. Who reads while bytes are kept and nobody flushes them does that too, else two peers who
+both wait to write would face each other for ever.
+"""
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from typing import Protocol
 
-from .._wire.protocol import Wire, WireEvent
-from .stream import Stream
+import anyio
+import anyio.lowlevel
 
-__all__ = ["Connection", "Owner"]
+from .._wire.protocol import Wire, WireEvent
+from .stream import Stream, StreamClosed
+
+__all__ = ["Connection", "KeepAlive", "Owner", "Waiter"]
+
+# How many reads at most are made of what has arrived, before a connection is used: a flood must not hold its next user.
+MAX_CHECK_READS = 16
+
+
+class Waiter:
+    """Somebody who waits for what comes over a connection. ``ready`` is what it waits for."""
+
+    __slots__ = ("_wake",)
+
+    def __init__(self) -> None:
+        self._wake: anyio.Event | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Never, unless a subclass says otherwise: such a waiter reads for others."""
+        return False
+
+    def heard(self) -> None:
+        """Something has come that did not make it ready. Whoever has a time limit looks at it here."""
+
+    def notify(self) -> None:
+        """Something has come that may make it ready."""
+        if self._wake is not None:
+            self._wake.set()
+
+    async def sleep(self) -> None:
+        """Until it is notified."""
+        self._wake = anyio.Event()
+        try:
+            await self._wake.wait()
+        finally:
+            self._wake = None
 
 
 class Owner(Protocol):
@@ -23,45 +70,227 @@ class _Pool(Protocol):
 
     def freed(self, connection: Connection) -> None: ...
     def broke(self, connection: Connection) -> None: ...
+    def capacity_changed(self, connection: Connection) -> None: ...
+
+
+class KeepAlive:
+    """When to ask a silent HTTP/2 connection whether it is alive (RFC 9113 section 6.7). Seconds."""
+
+    __slots__ = ("interval", "timeout")
+
+    def __init__(self, interval: float, timeout: float | None) -> None:
+        self.interval = interval
+        self.timeout = timeout
 
 
 class Connection:
     """A stream to an origin, the codec of its bytes, and the exchanges under way on it."""
 
-    __slots__ = ("_pool", "began", "exchanges", "number", "origin", "received", "stream", "used", "wire")
+    __slots__ = (
+        "_capacity",
+        "_flushing",
+        "_keepalive",
+        "_lost",
+        "_pool",
+        "_reading",
+        "_settled",
+        "_waiters",
+        "began",
+        "exchanges",
+        "idle_since",
+        "number",
+        "origin",
+        "received",
+        "shared",
+        "stream",
+        "used",
+        "wire",
+    )
 
-    def __init__(self, number: int, origin: str, stream: Stream, wire: Wire, pool: _Pool, began: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        origin: str,
+        stream: Stream,
+        wire: Wire,
+        pool: _Pool,
+        began: float,
+        keepalive: KeepAlive | None = None,
+    ) -> None:
         self.number: int = number
         self.origin: str = origin
         self.stream: Stream = stream
         self.wire: Wire = wire
+        self.shared: bool = wire.http_version == "HTTP/2"  # it may carry several exchanges at once
         self.began: float = began
+        self.idle_since: float = began
         self.used: bool = False  # it has carried an exchange
         self.received: int = 0  # bytes, decrypted
         self.exchanges: dict[int, Owner] = {}
         self._pool = pool
+        self._keepalive = keepalive if self.shared else None
+        self._capacity = wire.capacity()  # as the pool knows it
+        self._settled: bool = wire.settled
+        self._lost: OSError | None = None  # why nothing can be read any more
+        self._reading = False  # somebody has the baton
+        self._waiters: dict[Waiter, None] = {}  # those who sleep, the longest first
+        self._flushing: anyio.Event | None = None  # set when whoever flushes has flushed some
 
-    def is_alive(self) -> bool:
-        """Read what has arrived on the idle connection, without waiting; whether it can carry another exchange."""
+    # -- reading
+
+    async def wait(self, waiter: Waiter) -> None:
+        """Wait until *waiter* is ready; read for everybody if nobody does. OSError where the connection is lost.
+
+        Always a checkpoint.
+        """
         try:
             while True:
-                data = self.stream.receive_nowait()
-                if data is None:
-                    return self.wire.capacity() > 0
-                self.wire.receive(data)
-                if not data or self.wire.capacity() == 0:
-                    return False
-        except OSError:
-            return False
+                if self._lost is not None:
+                    await anyio.lowlevel.checkpoint()
+                    raise self._lost
+                if self._reading:
+                    self._waiters[waiter] = None
+                    try:
+                        await waiter.sleep()
+                    finally:
+                        self._waiters.pop(waiter, None)
+                else:
+                    await self._read_until(waiter)
+                if waiter.ready:
+                    return
+        finally:
+            if self._waiters and not self._reading:
+                self._pass_baton()
 
-    async def receive(self) -> None:
-        """Read once, hand the events to their owners. OSError where the connection is lost. Always a checkpoint."""
-        data = await self.stream.receive()
+    def _pass_baton(self) -> None:
+        waiter = next(iter(self._waiters))
+        del self._waiters[waiter]
+        waiter.notify()
+
+    async def _read_until(self, waiter: Waiter) -> None:
+        self._reading = True
+        try:
+            while True:
+                self.take(await self._receive())
+                if waiter.ready or self._lost is not None:
+                    return
+                waiter.heard()
+        except OSError as exc:
+            self._lose(exc)
+            raise
+        finally:
+            self._reading = False
+
+    async def _receive(self) -> bytes:
+        if self.stream.unsent and self._flushing is None:
+            return await self._receive_while_flushing()
+        if self._keepalive is None:
+            return await self.stream.receive()
+        with anyio.move_on_after(self._keepalive.interval):
+            return await self.stream.receive()
+        return await self._receive_pong(self._keepalive.timeout)
+
+    async def _receive_pong(self, timeout: float | None) -> bytes:
+        self.wire.ping()
+        self.push()
+        with anyio.move_on_after(timeout):
+            return await self.stream.receive()
+        raise OSError(errno.ETIMEDOUT, f"no answer to a PING for {timeout:g} s")
+
+    async def _receive_while_flushing(self) -> bytes:
+        """Somebody was cancelled, or the peer makes us answer: what is kept would stay there."""
+        data = b""
+        error: OSError | None = None
+
+        async def flush() -> None:
+            try:
+                await self.drain(self.position)
+            except OSError:
+                pass  # reading will tell
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(flush)
+            try:
+                data = await self.stream.receive()
+            except OSError as exc:
+                error = exc
+            group.cancel_scope.cancel()
+        if error is not None:
+            raise error
+        return data
+
+    def take(self, data: bytes) -> None:
+        """What was read: hand the events to their owners, and what the codec answers to the stream."""
         self.received += len(data)
-        for event in self.wire.receive(data):
+        events = self.wire.receive(data)
+        if self.shared:
+            self._report_capacity()  # first: what the events free is not to be used where there is no room any more
+        for event in events:
             owner = self.exchanges.get(event.exchange)
             if owner is not None:
                 owner.take(event)
+        if self.shared:
+            if self.wire.closing and not self.exchanges and self._lost is None:
+                self._pool.broke(self)
+            self.push_quietly()
+
+    def _report_capacity(self) -> None:
+        capacity, settled = self.wire.capacity(), self.wire.settled
+        if capacity != self._capacity or settled != self._settled:
+            self._capacity, self._settled = capacity, settled
+            self._pool.capacity_changed(self)
+
+    def read_arrived(self, reads: int = 1) -> None:
+        """Read what has arrived, without waiting, unless somebody reads anyway."""
+        if self._reading or self._lost is not None:
+            return
+        try:
+            for _ in range(reads):
+                data = self.stream.receive_nowait()
+                if data is None:
+                    return
+                self.take(data)
+                if not data or self._lost is not None:
+                    return
+        except OSError as exc:
+            self._lose(exc)
+
+    def is_alive(self) -> bool:
+        """Whether the connection takes exchanges, as far as can be known without waiting."""
+        self.read_arrived(MAX_CHECK_READS)
+        return self._lost is None and not self.wire.closing
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.exchanges) < self.wire.capacity()
+
+    async def probe(self) -> bool:
+        """Whether the connection, if it was idle for long, still answers."""
+        keepalive = self._keepalive
+        if keepalive is None or self.exchanges or self._reading:
+            return True
+        if anyio.current_time() - self.idle_since < keepalive.interval:
+            return True
+        answer = _Answer(self)
+        try:
+            self.wire.ping()
+            self.push()
+            with anyio.move_on_after(keepalive.timeout):
+                await self.wait(answer)
+        except OSError:
+            return False
+        if not answer.ready:
+            self._lose(OSError(errno.ETIMEDOUT, "no answer to a PING"))
+        return answer.ready and self.is_alive()
+
+    async def serve(self) -> None:
+        """Read for others until the connection is lost: for who waits for a place on it."""
+        try:
+            await self.wait(Waiter())
+        except OSError:
+            pass
+
+    # -- writing
 
     def push(self) -> None:
         """Hand the codec's output to the stream. OSError where the connection is lost."""
@@ -69,13 +298,76 @@ class Connection:
         if output:
             self.stream.send_nowait(output)
 
+    def push_quietly(self) -> None:
+        """The same where nobody is there to hear of a failure: reading will tell."""
+        try:
+            self.push()
+        except OSError:
+            pass
+
+    @property
+    def position(self) -> int:
+        """How many bytes were handed to the stream, as :attr:`Stream.sent` counts."""
+        return self.stream.sent + self.stream.unsent
+
+    async def drain(self, position: int, before: Callable[[], None] | None = None) -> None:
+        """Wait until the kernel has taken everything up to *position*; *before* is called before each wait."""
+        stream = self.stream
+        while stream.unsent and stream.sent < position:
+            if before is not None:
+                before()
+            if self._flushing is not None:
+                await self._flushing.wait()
+                continue
+            self._flushing = anyio.Event()
+            try:
+                await stream.flush()
+            finally:
+                flushed, self._flushing = self._flushing, None
+                flushed.set()
+
+    # -- the end
+
     def release(self, exchange: Owner) -> None:
         """The exchange is over: the pool may use its place, if the connection can carry more."""
         self.exchanges.pop(exchange.number, None)
-        if self.wire.capacity() > 0:
-            self._pool.freed(self)
-        else:
+        if self._lost is not None:
+            return
+        if self.wire.closing and not self.exchanges:
+            self._pool.broke(self)
+            return
+        if not self.exchanges:
+            self.idle_since = anyio.current_time()
+        self._pool.freed(self)
+
+    def _lose(self, exc: OSError) -> None:
+        """Nothing can be read any more. Everybody who waits hears of it, and the pool."""
+        if self._lost is None:
+            self._lost = exc
             self._pool.broke(self)
 
     def close(self) -> None:
+        """Say goodbye if that needs no wait, close the stream, tell those who wait. May be called twice."""
+        if self._lost is None:
+            self._lost = StreamClosed("the connection was closed")
+        if self.shared:
+            self.wire.close()
+            self.push_quietly()
         self.stream.close()
+        while self._waiters:
+            self._pass_baton()
+
+
+class _Answer(Waiter):
+    """Waits for any byte from the peer."""
+
+    __slots__ = ("_connection", "_received")
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection = connection
+        self._received = connection.received
+
+    @property
+    def ready(self) -> bool:
+        return self._connection.received > self._received

@@ -29,11 +29,12 @@ from .._wire.protocol import (
     Failed,
     InterimReceived,
     ResponseReceived,
+    SendAllowed,
     WireEvent,
     WireMisuse,
 )
 from .clock import Clock
-from .connection import Connection
+from .connection import Connection, Waiter
 from .stream import StreamClosed
 
 __all__ = ["Exchange"]
@@ -41,10 +42,32 @@ __all__ = ["Exchange"]
 SMALL_BODY = 64 * 1024  # a body up to this size is sent in one piece with the head
 PIECE_SIZE = 64 * 1024  # a larger one in pieces of this size
 # While we still send, this much of an early good answer is read ahead; a server that echoes as it reads needs it.
-READ_AHEAD = 256 * 1024
+READ_AHEAD = 32 * 2**20
 
 
-class Exchange:
+class _Window(Waiter):
+    """Waits until more of the body may be sent."""
+
+    __slots__ = ("_clock", "is_open")
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.is_open = True
+        self._clock = clock
+
+    def heard(self) -> None:
+        self._clock.check()
+
+    @property
+    def ready(self) -> bool:
+        return self.is_open
+
+    def set_open(self) -> None:
+        self.is_open = True
+        self.notify()
+
+
+class Exchange(Waiter):
     """One request and its response on a connection: sends, and reads the head; then gives the body piece by piece.
 
     ``over`` once nothing more will come and the connection is the pool's again. Whoever holds the exchange and does not
@@ -52,25 +75,34 @@ class Exchange:
     """
 
     __slots__ = (
+        "_ahead",
+        "_begins",
         "_body_sent",
         "_clock",
         "_connection",
         "_events",
         "_finished",
+        "_known",
         "_received_before",
         "_reused",
+        "_window",
         "number",
         "over",
         "trailers",
     )
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
+        super().__init__()
         self.number: int = 0
         self.over: bool = False
         self.trailers: Headers | None = None
         self._connection = connection
         self._clock = clock
         self._events: deque[WireEvent] = deque()
+        self._known = 0  # how many of the events have been looked at: only further ones end a wait
+        self._ahead = 0  # bytes of the body that were credited to the peer before they were used
+        self._begins = 0  # the connection's position where the request begins
+        self._window = _Window(clock)
         self._reused = connection.used
         self._received_before = connection.received
         self._body_sent = False
@@ -78,20 +110,40 @@ class Exchange:
 
     # -- events from the wire
 
+    @property
+    def ready(self) -> bool:
+        return self.over or len(self._events) > self._known
+
+    def heard(self) -> None:
+        """Bytes of ours are progress; those of others are not, and may come for ever."""
+        clock = self._clock
+        if self._body_sent and self._connection.wire.receiving == self.number:
+            clock.allow(clock.phase, clock.timeout.read)
+        else:
+            # A peer that always has something ready can keep a cancellation from being delivered.
+            clock.check()
+
     def take(self, event: WireEvent) -> None:
+        if type(event) is SendAllowed:
+            self._window.set_open()
+            return
         self._events.append(event)
+        self.notify()
         if type(event) is Ended or type(event) is Failed:
             self._finish()
 
     def _finish(self) -> None:
         if not self.over:
             self.over = True
+            self._window.set_open()
             self._connection.release(self)
 
     def abandon(self) -> None:
-        """Nobody wants the rest. The connection is closed (HTTP/1.1) unless the exchange is over."""
+        """Nobody wants the rest: the stream is reset (HTTP/2), or the connection closed, unless the exchange is over."""
         if not self.over:
             self._connection.wire.abandon(self.number)
+            if self._connection.shared:
+                self._connection.push_quietly()
             self._finish()
 
     # -- the request and the head
@@ -111,15 +163,11 @@ class Exchange:
         began = anyio.current_time()
         clock.allow(Phase.SEND, clock.timeout.write)
         body = request.body
-        small = isinstance(body, bytes) and len(body) <= SMALL_BODY
-        sent_before = stream.sent
+        self._begins = connection.position
         try:
             self.number = wire.open(request, end=not body)
             connection.exchanges[self.number] = self
-            if small and body:
-                assert isinstance(body, bytes)
-                wire.send(self.number, body)
-                wire.finish(self.number)
+            rest = self._queue_small(body)
         except WireMisuse as exc:
             raise clock.error(LocalProtocolError, f"The request cannot be sent: {exc}") from exc
         lost: OSError | None = None
@@ -129,21 +177,37 @@ class Exchange:
             raise self._closed() from exc
         except OSError as exc:
             lost = exc  # the server may have answered before it closed: look at what has arrived
-        if stream.sent > sent_before:
-            clock.outcome = Outcome.UNKNOWN
-        if lost is not None or (small and not stream.unsent):
+        self._note_sent()
+        if lost is not None or (not rest and not stream.unsent):
             self._body_sent = True
             clock.timings.send = anyio.current_time() - began
             clock.allow(Phase.RECEIVE, clock.timeout.read)
             head = await self._read_head()
         else:
-            head = await self._send_while_reading(body, sent_before)
+            head = await self._send_while_reading(rest)
         self._body_sent = True  # or given up: from here on we wait for the server only
         clock.timings.first_byte = anyio.current_time() - began - (clock.timings.send or 0.0)
         clock.outcome = Outcome.ANSWERED
         clock.phase = Phase.BODY
         clock.body_size = 0
         return head
+
+    def _queue_small(self, body: bytes | StreamedBody) -> bytes | memoryview | StreamedBody:
+        """Queue a small body with the head; what is left to send."""
+        if not isinstance(body, bytes) or len(body) > SMALL_BODY:
+            return body
+        if body:
+            wire = self._connection.wire
+            self._window.is_open = False
+            accepted = wire.send(self.number, body)
+            if accepted < len(body):
+                return memoryview(body)[accepted:]
+            self._finish_sending()
+        return b""
+
+    def _note_sent(self) -> None:
+        if self._connection.stream.sent > self._begins:
+            self._clock.outcome = Outcome.UNKNOWN
 
     async def _read_head(self) -> ResponseHead:
         while True:
@@ -154,7 +218,7 @@ class Exchange:
                         return event.head
                     case Failed():
                         raise self._failure(event)
-                    case InterimReceived() | DataReceived() | Ended():
+                    case InterimReceived() | DataReceived() | Ended() | SendAllowed():
                         pass
             await self._receive()
 
@@ -163,11 +227,10 @@ class Exchange:
         if self._body_sent:
             self._clock.allow(self._clock.phase, self._clock.timeout.read)
         try:
-            await self._connection.receive()
+            await self._connection.wait(self)
         except StreamClosed as exc:
             raise self._closed() from exc
         except OSError as exc:
-            self._connection.wire.abandon(self.number)
             self._finish()
             raise self._lost(exc) from exc
 
@@ -176,13 +239,15 @@ class Exchange:
     def _failure(self, event: Failed) -> APIConnectionError:
         error = self._clock.error(
             ConnectionLostError if event.lost else RemoteProtocolError,
-            f"The server ended the connection: {event.reason}."
+            f"The server ended the exchange: {event.reason}."
             if event.lost
             else f"The server broke HTTP: {event.reason}.",
         )
         if event.outcome is not Outcome.UNKNOWN:
             error.outcome = event.outcome
-        error.reused = event.lost and self._died_idle
+        # A server that closes the connection and did not process the request is as good as one that had closed it.
+        refused = self._reused and event.outcome is Outcome.REFUSED and self._connection.wire.closing
+        error.reused = event.lost and (self._died_idle or refused)
         return error
 
     def _lost(self, exc: OSError) -> APIConnectionError:
@@ -204,7 +269,7 @@ class Exchange:
 
     # -- bodies that do not leave at once
 
-    async def _send_while_reading(self, body: bytes | StreamedBody, sent_before: int) -> ResponseHead:
+    async def _send_while_reading(self, body: bytes | memoryview | StreamedBody) -> ResponseHead:
         """Send the rest in this task while a child reads: a server may answer before it has read all.
 
         Neither lets an exception out of the task group, so that none comes out wrapped in a group.
@@ -231,7 +296,7 @@ class Exchange:
             with anyio.CancelScope() as sending:
                 group.start_soon(read)
                 try:
-                    await self._send_body(body, sent_before)
+                    await self._send_body(body)
                     if head is not None:
                         group.cancel_scope.cancel()  # the child is reading ahead, which loses nothing when cancelled
                 except cancelled:
@@ -248,33 +313,38 @@ class Exchange:
 
     async def _read_ahead(self) -> None:
         """A good answer has begun before the request was complete: read on, up to a bound, while the rest is sent."""
-        size = 0
-        while not self.over and size < READ_AHEAD:
-            known = len(self._events)
-            await self._receive()
-            size += sum(len(e.data) for e in islice(self._events, known, None) if isinstance(e, DataReceived))
+        connection = self._connection
+        try:
+            while not self.over and self._ahead < READ_AHEAD:
+                self._known = len(self._events)
+                await self._receive()
+                new = islice(self._events, self._known, None)
+                size = sum(len(event.data) for event in new if isinstance(event, DataReceived))
+                self._ahead += size
+                connection.wire.consumed(self.number, size)
+                connection.push_quietly()
+        finally:
+            self._known = 0
 
-    async def _send_body(self, body: bytes | StreamedBody, sent_before: int) -> None:
+    async def _send_body(self, body: bytes | memoryview | StreamedBody) -> None:
         """Send what the stream still keeps, then the body, then wait for the child's answer under the read limit."""
-        connection, clock = self._connection, self._clock
-        stream = connection.stream
+        clock = self._clock
         began = anyio.current_time()
         try:
             try:
-                await self._drain(sent_before)
-                if not isinstance(body, bytes):
-                    await self._send_pieces(body, sent_before)
-                elif len(body) > SMALL_BODY:
+                await self._drain()
+                if isinstance(body, StreamedBody):
+                    await self._send_pieces(body)
+                else:
                     view = memoryview(body)
                     for place in range(0, len(body), PIECE_SIZE):
                         last = place + PIECE_SIZE >= len(body)
-                        await self._send_piece(view[place : place + PIECE_SIZE], sent_before, last=last)
+                        await self._send_piece(view[place : place + PIECE_SIZE], last=last)
                 self._finish_sending()
                 if self.over:
                     return  # the connection may carry another exchange by now
-                connection.push()
-                while stream.unsent:
-                    await self._drain(sent_before)
+                self._connection.push()
+                await self._drain()
             except StreamClosed:
                 raise
             except WireMisuse as exc:
@@ -291,7 +361,7 @@ class Exchange:
         clock.timings.send = anyio.current_time() - began
         clock.allow(Phase.RECEIVE, clock.timeout.read)
 
-    async def _send_pieces(self, body: StreamedBody, sent_before: int) -> None:
+    async def _send_pieces(self, body: StreamedBody) -> None:
         left = body.length if body.exact and body.length is not None else -1
         try:
             pieces = body.open()
@@ -301,7 +371,7 @@ class Exchange:
             with contextlib.closing(_own_errors(pieces)) as checked:
                 for piece in checked:
                     left -= memoryview(check_piece(piece)).nbytes
-                    await self._send_piece(piece, sent_before, last=left == 0)
+                    await self._send_piece(piece, last=left == 0)
             return
         iterator: AsyncIterator[bytes] = aiter(pieces)
         complete = False
@@ -316,36 +386,42 @@ class Exchange:
                 except (OSError, APIConnectionError) as exc:
                     raise _caller_raised(exc) from None
                 left -= memoryview(check_piece(piece)).nbytes
-                await self._send_piece(piece, sent_before, last=left == 0)
+                await self._send_piece(piece, last=left == 0)
         finally:
             if not complete:
                 await _close_iterator(iterator)
 
-    async def _send_piece(self, piece: bytes | bytearray | memoryview, sent_before: int, *, last: bool) -> None:
+    async def _send_piece(self, piece: bytes | bytearray | memoryview, *, last: bool) -> None:
         """Send one piece. *last*: nothing follows, which the codec is told at once, since the answer may come at once."""
-        if not len(piece):
-            return
-        self._connection.wire.send(self.number, piece)
-        if last:
-            self._finish_sending()
-        self._connection.push()
-        await self._drain(sent_before)
+        view = memoryview(piece).cast("B")
+        while len(view):
+            self._window.is_open = False
+            accepted = self._connection.wire.send(self.number, view)
+            view = view[accepted:]
+            if last and not len(view):
+                self._finish_sending()
+            self._connection.push()
+            await self._drain()
+            if len(view):
+                self._clock.allow(Phase.SEND, self._clock.timeout.write)
+                if not self._window.is_open:
+                    await self._connection.wait(self._window)
 
     def _finish_sending(self) -> None:
         if not self._finished:
             self._finished = True
             self._connection.wire.finish(self.number)
 
-    async def _drain(self, sent_before: int) -> None:
+    async def _drain(self) -> None:
         """Wait until the kernel has taken everything, under the write limit. Always a checkpoint."""
-        stream = self._connection.stream
-        if not stream.unsent:
+        if self._connection.stream.unsent:
+            await self._connection.drain(self._connection.position, self._allow_write)
+        else:
             await anyio.lowlevel.checkpoint()
-        while stream.unsent:
-            self._clock.allow(Phase.SEND, self._clock.timeout.write)
-            await stream.flush()
-        if stream.sent > sent_before:
-            self._clock.outcome = Outcome.UNKNOWN
+        self._note_sent()
+
+    def _allow_write(self) -> None:
+        self._clock.allow(Phase.SEND, self._clock.timeout.write)
 
     # -- the body of the response
 
@@ -367,12 +443,23 @@ class Exchange:
                 self._events.popleft()
             if pieces:
                 data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-                self._connection.wire.consumed(self.number, len(data))
+                self._use(len(data))
                 self._clock.body_size = (self._clock.body_size or 0) + len(data)
                 return data
             if self.over:
                 raise self._closed()
             await self._receive()
+
+    def _use(self, size: int) -> None:
+        """*size* bytes of the body are the caller's now: the peer may send as many more."""
+        if self._ahead:
+            known = min(size, self._ahead)
+            self._ahead -= known
+            size -= known
+        if not self.over:
+            self._connection.wire.consumed(self.number, size)
+            if self._connection.shared:
+                self._connection.push_quietly()
 
     @property
     def has_events(self) -> bool:
@@ -381,15 +468,7 @@ class Exchange:
 
     def read_arrived(self) -> None:
         """Take in what has already arrived, without waiting."""
-        try:
-            data = self._connection.stream.receive_nowait()
-        except OSError:
-            data = None
-            self.abandon()
-        if data is not None and not self.over:
-            self._connection.received += len(data)
-            for event in self._connection.wire.receive(data):
-                self.take(event)
+        self._connection.read_arrived()
 
 
 class _CallersError(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeAlias
 
 import anyio
@@ -13,9 +13,10 @@ from .._model.errors import APIConnectionError, ConnectionLostError, Outcome, Ph
 from .._model.timeouts import Limits
 from .._model.url import URL
 from .._wire.h1 import H1Wire
+from .._wire.protocol import Wire
 from .clock import Clock
 from .connect import Connector
-from .connection import Connection
+from .connection import Connection, KeepAlive
 from .exchange import Exchange
 
 __all__ = ["ConnectionPool"]
@@ -39,11 +40,20 @@ class _Waiter:
         if self.event is not None:
             self.event.set()
 
-    async def wait(self) -> None:
-        if self.answer is None:
-            self.event = anyio.Event()
+    async def wait(self, connections: Collection[Connection]) -> None:
+        """Wait for the answer; meanwhile read on *connections* where nobody does, for it may come from there."""
+        if self.answer is not None:
+            return
+        self.event = anyio.Event()
+        if connections:
+            async with anyio.create_task_group() as group:
+                for connection in connections:
+                    group.start_soon(connection.serve)
+                await self.event.wait()
+                group.cancel_scope.cancel()
+        else:
             await self.event.wait()
-            self.event = None
+        self.event = None
 
 
 class ConnectionPool:
@@ -52,10 +62,12 @@ class ConnectionPool:
     ``record``, if set, is called with every event of the machine and the commands that followed.
     """
 
-    def __init__(self, connector: Connector, limits: Limits) -> None:
+    def __init__(self, connector: Connector, limits: Limits, keepalive: KeepAlive | None = None) -> None:
         self._machine = machine.Pool(limits)
         self._connector = connector
+        self._keepalive = keepalive
         self._connections: dict[int, Connection] = {}
+        self._shared: dict[str, dict[int, Connection]] = {}  # those of HTTP/2, by origin
         self._waiters: dict[int, _Waiter] = {}
         self._last_ticket = 0
         # Exchanges whose response was collected: any thread may append (the garbage collector runs in all of them).
@@ -70,32 +82,50 @@ class ConnectionPool:
         first = False
         while True:
             connection = await self._acquire_once(url, clock, first)
-            if connection.is_alive():
-                return connection
+            first = True  # whatever happens to this connection, the ticket does not queue again
+            if connection is None:
+                continue
+            if connection.is_alive() and await self._answers(connection, clock):
+                if connection.has_room:
+                    return connection
+                self.freed(connection)  # the server has lowered its limit this moment
+                continue
             self._step(machine.Broke(connection.number))
             if not connection.used:
                 message = (
                     "The server closed the new connection, or spoke on it, before it was asked (RFC 9112 section 9.2)."
                 )
                 raise clock.error(ConnectionLostError, message)
-            first = True
 
-    async def _acquire_once(self, url: URL, clock: Clock, first: bool) -> Connection:
+    async def _answers(self, connection: Connection, clock: Clock) -> bool:
+        """Whether a connection that was idle for long still answers, where that is asked for."""
+        if self._keepalive is None:
+            return True
+        try:
+            clock.allow(Phase.POOL, clock.timeout.pool)
+            return await connection.probe()
+        except BaseException:
+            self.freed(connection)
+            raise
+
+    async def _acquire_once(self, url: URL, clock: Clock, first: bool) -> Connection | None:
+        """The connection that the machine says; None where it was closed before this task could run."""
         self._last_ticket += 1
         ticket = self._last_ticket
+        origin = url.origin
         now = anyio.current_time()
-        waiter = self._waiters[ticket] = _Waiter(url.origin, now)
+        waiter = self._waiters[ticket] = _Waiter(origin, now)
         try:
-            self._step(machine.Wanted(ticket, url.origin, now, first=first))
+            self._step(machine.Wanted(ticket, origin, now, self._connector.may_share(url), first))
             while True:
                 if waiter.answer is None:
                     clock.allow(Phase.POOL, clock.timeout.pool)
-                    await waiter.wait()
+                    await waiter.wait(list(self._shared.get(origin, {}).values()))
                     clock.timings.queue = anyio.current_time() - now
                 answer, waiter.answer = waiter.answer, None
                 match answer:
                     case machine.Use():
-                        return self._connections[answer.connection]
+                        return self._connections.get(answer.connection)
                     case machine.Open():
                         await self._open(answer, url, clock)
                     case machine.Refuse():
@@ -112,15 +142,19 @@ class ConnectionPool:
             del self._waiters[ticket]
 
     async def _open(self, command: machine.Open, url: URL, clock: Clock) -> None:
+        number, origin = command.connection, command.origin
         try:
-            stream = await self._connector.connect(url, clock)
+            stream, version = await self._connector.connect(url, clock)
         except APIConnectionError as exc:
-            self._step(machine.OpenFailed(command.connection, exc))
+            self._step(machine.OpenFailed(number, exc))
             return
-        wire = H1Wire()
+        wire = _make_wire(version)
         now = anyio.current_time()
-        self._connections[command.connection] = Connection(command.connection, command.origin, stream, wire, self, now)
-        self._step(machine.Opened(command.connection, wire.capacity(), now))
+        connection = Connection(number, origin, stream, wire, self, now, self._keepalive)
+        self._connections[number] = connection
+        if connection.shared:
+            self._shared.setdefault(origin, {})[number] = connection
+        self._step(machine.Opened(number, wire.capacity(), now, wire.settled))
 
     @staticmethod
     def _refusal(answer: machine.Refuse, clock: Clock) -> APIConnectionError:
@@ -161,6 +195,17 @@ class ConnectionPool:
         connection.close()
         self._step(machine.Broke(connection.number))
 
+    def capacity_changed(self, connection: Connection) -> None:
+        now = anyio.current_time()
+        self._step(machine.CapacityChanged(connection.number, connection.wire.capacity(), now))
+
+    def _unshare(self, connection: Connection) -> None:
+        book = self._shared.get(connection.origin)
+        if book is not None:
+            book.pop(connection.number, None)
+            if not book:
+                del self._shared[connection.origin]
+
     # -- the machine
 
     def _step(self, event: machine.PoolEvent) -> None:
@@ -176,9 +221,18 @@ class ConnectionPool:
                 case machine.Close():
                     connection = self._connections.pop(command.connection, None)
                     if connection is not None:
+                        self._unshare(connection)
                         connection.close()
                 case machine.WakeAt():
                     pass  # nothing runs in the background: expired connections are closed at the next event
+
+
+def _make_wire(version: str) -> Wire:
+    if version == "h2":
+        from .._wire.h2 import H2Wire  # a leaf: h2 takes as long to import as all the rest
+
+        return H2Wire()
+    return H1Wire()
 
 
 def closed_error(clock: Clock) -> APIConnectionError:

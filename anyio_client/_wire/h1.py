@@ -40,6 +40,7 @@ class H1Wire:
     """One HTTP/1.1 connection, client side. See :class:`~anyio_client._wire.protocol.Wire`."""
 
     http_version = "HTTP/1.1"
+    settled = True
 
     def __init__(self, *, max_head_size: int = MAX_HEAD_SIZE) -> None:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_NO_LIMIT)
@@ -113,11 +114,25 @@ class H1Wire:
             self._busy = False
             self._usable = False
 
+    def ping(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._usable = False
+
     def consumed(self, exchange: int, size: int) -> None:
         """HTTP/1.1 has no windows: who does not read stops the peer by TCP."""
 
     def capacity(self) -> int:
         return 1 if self._usable else 0
+
+    @property
+    def receiving(self) -> int:
+        return self._exchange
+
+    @property
+    def closing(self) -> bool:
+        return not self._usable
 
     def keepalive(self) -> float | None:
         return self._keepalive

@@ -4,15 +4,15 @@ A codec turns requests into bytes to send, and bytes received into events. One c
 request and its response), each with an id that is never reused. The driver's part::
 
     exchange = wire.open(request, end=False)      # queue the head
-    accepted = wire.send(exchange, data)          # queue body bytes: as many as flow control allows
+    accepted = wire.send(exchange, data)          # queue body bytes: as many as flow control allows; more after SendAllowed
     wire.finish(exchange)                         # the body is complete
     stream.sendall(wire.take_output())
     events = wire.receive(stream.recv(65536))     # b"" means: the peer has closed
 
 Contract of every codec:
 
-* any bytes lead to events; a peer that breaks the protocol leads to :class:`Failed` for each exchange that it harms, and
-  to ``capacity() == 0``, never to an exception;
+* any bytes lead to events; a peer that breaks the protocol leads to :class:`Failed` for each exchange that it harms (and
+  to ``closing``, where that is the whole connection), never to an exception;
 * every exchange ends in exactly one of :class:`Ended`, :class:`Failed` or its own ``abandon``;
 * any split of the same bytes gives the same events, once adjacent :class:`DataReceived` are joined.
 """
@@ -34,6 +34,7 @@ __all__ = [
     "Failed",
     "InterimReceived",
     "ResponseReceived",
+    "SendAllowed",
     "Wire",
     "WireEvent",
     "WireMisuse",
@@ -77,10 +78,17 @@ class Ended:
 
 
 @attrs.frozen
+class SendAllowed:
+    """``send``, which did not accept all of its data, accepts more."""
+
+    exchange: int
+
+
+@attrs.frozen
 class Failed:
     """The exchange will not complete.
 
-    ``lost``: the connection ended early; otherwise the peer broke the protocol. ``outcome`` is what the wire knows:
+    ``lost``: the peer ended the connection or the exchange early; otherwise it broke the protocol. ``outcome`` is what the wire knows:
     ``answered`` once the head of a final response came, ``refused`` where the peer said so, else ``unknown``.
     """
 
@@ -90,7 +98,7 @@ class Failed:
     outcome: Outcome
 
 
-WireEvent: TypeAlias = InterimReceived | ResponseReceived | DataReceived | Ended | Failed
+WireEvent: TypeAlias = InterimReceived | ResponseReceived | DataReceived | Ended | SendAllowed | Failed
 
 
 class Wire(Protocol):
@@ -114,6 +122,14 @@ class Wire(Protocol):
         """Nobody wants the rest of this exchange. On HTTP/1.1 the connection can carry nothing more."""
         ...
 
+    def ping(self) -> bool:
+        """Queue what any peer answers at once; False where the protocol has no such thing (HTTP/1.1)."""
+        ...
+
+    def close(self) -> None:
+        """Nobody will use the connection any more: queue the goodbye, where there is one."""
+        ...
+
     def consumed(self, exchange: int, size: int) -> None:
         """*size* bytes of the body have been used: the peer may send as many more."""
         ...
@@ -127,7 +143,22 @@ class Wire(Protocol):
         ...
 
     def capacity(self) -> int:
-        """How many exchanges may be under way at once; 0 for a connection that takes no further ones."""
+        """How many exchanges may be under way at once; 0 for a connection that takes no further ones now."""
+        ...
+
+    @property
+    def receiving(self) -> int:
+        """The exchange to which the last byte belongs that has come and is in no event yet; 0 for none."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """Whether ``capacity`` is what the peer has said, and not a careful guess."""
+        ...
+
+    @property
+    def closing(self) -> bool:
+        """Takes no further exchanges, ever; those under way may still complete."""
         ...
 
     def keepalive(self) -> float | None:

@@ -72,6 +72,10 @@ class ServerProcess:
     def runs(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def log_end(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-2000:]
 

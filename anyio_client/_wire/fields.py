@@ -1,0 +1,100 @@
+"""Field sections of HTTP/2 (RFC 9113 section 8.2 and 8.3): a request's made, a response's checked.
+
+h2 can check too, and ends the whole connection over one malformed response. The RFC asks for the end of the stream only
+(section 8.1.1), so the checks are here, and h2's are switched off.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from hpack import HeaderTuple, NeverIndexedHeaderTuple
+
+from .._model.head import ResponseHead
+from .._model.headers import Headers
+from .._model.request import Request
+
+__all__ = ["Fields", "Malformed", "check_trailers", "content_length", "request_fields", "response_head"]
+
+Fields: TypeAlias = "Iterable[tuple[bytes, bytes]]"
+
+# RFC 9113 section 8.2.2. Host becomes :authority; Transfer-Encoding is HTTP/1.1's framing.
+_OF_THE_CONNECTION = frozenset(
+    [b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"http2-settings"]
+)
+_NOT_SENT = _OF_THE_CONNECTION | {b"host"}
+
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a token (RFC 9110 section 5.6.2) in lower case
+_VALUE = re.compile(rb"(?![ \t])[^\x00\r\n]*(?<![ \t])")
+_STATUS = re.compile(rb"[1-9][0-9]{2}")
+
+# Never put into a compression table, here or by an intermediary (RFC 7541 section 7.1.3).
+_SECRET = re.compile(rb"(?:proxy-)?authorization|cookie|.*(?:key|token|secret|signature|password)")
+
+
+class Malformed(ValueError):
+    """A response that breaks RFC 9113 section 8; the stream ends, the connection goes on."""
+
+
+def request_fields(request: Request) -> list[HeaderTuple]:
+    """The field section of *request*: pseudo-header fields first, names in lower case, secrets never indexed."""
+    headers = request.headers
+    url = request.url
+    fields = [
+        HeaderTuple(b":method", request.method.encode("ascii")),
+        HeaderTuple(b":scheme", url.scheme.encode("ascii")),
+        HeaderTuple(b":authority", headers.get("host", url.netloc).encode("latin-1")),
+        HeaderTuple(b":path", url.target.encode("ascii")),
+    ]
+    left_out = _NOT_SENT
+    nominated = headers.get("connection")  # what it names is of the connection too (RFC 9110 section 7.6.1)
+    if nominated is not None:
+        left_out = _NOT_SENT.union(name.strip().lower().encode("latin-1") for name in nominated.split(","))
+    for given, value in headers.raw:
+        name = given.lower()
+        if name in left_out or (name == b"te" and value.lower() != b"trailers"):
+            continue
+        secret = _SECRET.fullmatch(name) is not None
+        fields.append(NeverIndexedHeaderTuple(name, value) if secret else HeaderTuple(name, value))
+    return fields
+
+
+def _check(fields: Fields) -> None:
+    for name, value in fields:
+        if not _NAME.fullmatch(name):
+            raise Malformed("a field name is not allowed" if name[:1] != b":" else "a pseudo-header field is misplaced")
+        if name in _OF_THE_CONNECTION:
+            raise Malformed(f"the field {name.decode()} is not allowed in HTTP/2")
+        if not _VALUE.fullmatch(value):
+            raise Malformed(f"the value of {name.decode()} is not allowed")
+
+
+def response_head(fields: list[tuple[bytes, bytes]]) -> ResponseHead:
+    """The head that *fields* say. Malformed where they break the rules."""
+    if not fields or fields[0][0] != b":status":
+        raise Malformed("the head does not begin with :status")
+    status = fields[0][1]
+    if not _STATUS.fullmatch(status):
+        raise Malformed("the status is no number of three digits")
+    rest = fields[1:]
+    _check(rest)
+    return ResponseHead(int(status), Headers.from_wire(rest), "HTTP/2")
+
+
+def check_trailers(fields: list[tuple[bytes, bytes]]) -> Headers:
+    """The trailer fields. Malformed where they break the rules; there are no pseudo-header fields among them."""
+    _check(fields)
+    return Headers.from_wire(fields)
+
+
+def content_length(head: ResponseHead) -> int | None:
+    """The length that the head declares. Malformed where it is no number, or says two."""
+    values = set(head.headers.get_list("content-length"))
+    if not values:
+        return None
+    value = values.pop()
+    if values or not (value.isascii() and value.isdigit()) or len(value) > 18:
+        raise Malformed("the Content-Length is not one number")
+    return int(value)

@@ -1,0 +1,74 @@
+#!/bin/sh
+# The HTTP/2 servers that are not ours, for tests/kit/interop.py: nghttpd, Apache, HAProxy, Caddy, lighttpd, h2o,
+# Hypercorn, Granian. (nginx and Node come with tests/install_servers.sh.) All goes into .servers/, which git does not
+# see. What is there already is left alone; what cannot be installed is named, and its tests are skipped: this script
+# never fails, so that the other tests run everywhere.
+cd "$(dirname "$0")/.." || exit 0
+# lighttpd comes with its module for TLS, which depends on it.
+DEBIAN_PACKAGES="nghttp2-server apache2-bin haproxy caddy lighttpd-mod-openssl h2o"
+PYTHON_PACKAGES="hypercorn==0.18.0 granian==2.8.7"
+
+HERE=$PWD/.servers
+export DEBIAN_FRONTEND=noninteractive
+export HOME="${HOME:-$HERE/home}" # pip wants one
+mkdir -p "$HERE" "$HOME" 2>/dev/null
+
+sorry() { echo "$1 could not be installed; its tests are skipped"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+limited() { if has timeout; then timeout "$@"; else shift && "$@"; fi; }
+is_root() { [ "$(id -u)" = 0 ]; }
+done_before() { [ "$(cat "$HERE/$1.installed" 2>/dev/null)" = "$2" ]; }
+note() { printf '%s\n' "$2" >"$HERE/$1.installed"; }
+
+# The package and what it needs that this machine has not, into the folder where we are. Nothing is installed, so
+# nothing is locked, and no service is started.
+download() {
+    mkdir -p partial
+    limited 300 apt-get -qq install --download-only --yes --no-install-recommends -o Debug::NoLocking=1 \
+        -o Dir::Cache::Archives="$PWD" "$1" >/dev/null 2>&1
+}
+
+# A fresh machine has no lists of packages, an older one has old lists: fetched when the first download fails, once.
+lists() {
+    [ -z "$LISTS" ] && LISTS=fetched && is_root && limited 120 apt-get -qq update >/dev/null 2>&1
+}
+
+unpack() {
+    mkdir "$HERE/$1.new" && cd "$HERE/$1.new" || return
+    download "$1" || { lists && download "$1"; } || return
+    # The C library belongs to the machine's loader: never another one beside it.
+    rm -rf partial lock libc6_*.deb
+    for file in ./*.deb; do
+        # No file: the package is on the machine already, and is used from there.
+        [ -f "$file" ] || continue
+        dpkg-deb -x "$file" . && rm "$file" || return
+    done
+}
+
+debian() {
+    for package in $DEBIAN_PACKAGES; do
+        [ -d "$HERE/$package" ] && continue
+        rm -rf "$HERE/$package.new"
+        if has apt-get && unpack "$package"; then
+            mv "$HERE/$package.new" "$HERE/$package"
+        else
+            rm -rf "$HERE/$package.new"
+            sorry "$package"
+        fi
+    done
+}
+
+python_servers() {
+    done_before interop "$PYTHON_PACKAGES" && "$HERE/interop/bin/python" -c '' 2>/dev/null && return
+    rm -rf "$HERE/interop"
+    # shellcheck disable=SC2086
+    "${PYTHON:-python3}" -m venv "$HERE/interop" >/dev/null 2>&1 &&
+        limited 180 "$HERE/interop/bin/python" -m pip --quiet --disable-pip-version-check install \
+            --retries 2 $PYTHON_PACKAGES >/dev/null 2>&1 &&
+        note interop "$PYTHON_PACKAGES" || sorry "Hypercorn and Granian"
+}
+
+python_servers &
+debian
+wait
+exit 0
