@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from hpack import HeaderTuple, NeverIndexedHeaderTuple
+from hpack import NeverIndexedHeaderTuple
 
 from .._model.head import ResponseHead
 from .._model.headers import Headers
@@ -30,23 +30,28 @@ _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a token (RFC 9110 section 5
 _VALUE = re.compile(rb"(?![ \t])[^\x00\r\n]*(?<![ \t])")
 _STATUS = re.compile(rb"[1-9][0-9]{2}")
 
-# Never put into a compression table, here or by an intermediary (RFC 7541 section 7.1.3).
-_SECRET = re.compile(rb"(?:proxy-)?authorization|cookie|.*(?:key|token|secret|signature|password)")
+# Never put into a compression table, here or by an intermediary (RFC 7541 section 7.1.3): secrets, and what differs from
+# request to request, which would drive out what repeats.
+_NEVER_INDEXED = re.compile(
+    rb"(?:proxy-)?authorization|cookie|content-length|range|.*(?:key|token|secret|signature|password)"
+)
+_indexed: dict[bytes, bool] = {}  # lower-case names that were looked at
+MAX_NAMES = 1000
 
 
 class Malformed(ValueError):
     """A response that breaks RFC 9113 section 8; the stream ends, the connection goes on."""
 
 
-def request_fields(request: Request) -> list[HeaderTuple]:
+def request_fields(request: Request) -> list[tuple[bytes, bytes]]:
     """The field section of *request*: pseudo-header fields first, names in lower case, secrets never indexed."""
     headers = request.headers
     url = request.url
-    fields = [
-        HeaderTuple(b":method", request.method.encode("ascii")),
-        HeaderTuple(b":scheme", url.scheme.encode("ascii")),
-        HeaderTuple(b":authority", headers.get("host", url.netloc).encode("latin-1")),
-        HeaderTuple(b":path", url.target.encode("ascii")),
+    fields: list[tuple[bytes, bytes]] = [
+        (b":method", request.method.encode("ascii")),
+        (b":scheme", url.scheme.encode("ascii")),
+        (b":authority", headers.get("host", url.netloc).encode("latin-1")),
+        NeverIndexedHeaderTuple(b":path", url.target.encode("ascii")),
     ]
     left_out = _NOT_SENT
     nominated = headers.get("connection")  # what it names is of the connection too (RFC 9110 section 7.6.1)
@@ -56,9 +61,17 @@ def request_fields(request: Request) -> list[HeaderTuple]:
         name = given.lower()
         if name in left_out or (name == b"te" and value.lower() != b"trailers"):
             continue
-        secret = _SECRET.fullmatch(name) is not None
-        fields.append(NeverIndexedHeaderTuple(name, value) if secret else HeaderTuple(name, value))
+        fields.append((name, value) if _is_indexed(name) else NeverIndexedHeaderTuple(name, value))
     return fields
+
+
+def _is_indexed(name: bytes) -> bool:
+    known = _indexed.get(name)
+    if known is None:
+        known = _NEVER_INDEXED.fullmatch(name) is None
+        if len(_indexed) < MAX_NAMES:
+            _indexed[name] = known
+    return known
 
 
 def _check(fields: Fields) -> None:

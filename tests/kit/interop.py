@@ -157,7 +157,6 @@ Mutex pthread
 Listen 127.0.0.1:{at.port}
 StartServers 1
 ThreadsPerChild 25
-MaxKeepAliveRequests {at.requests or 0}
 Protocols h2 http/1.1
 H2EarlyHints on
 SSLEngine on
@@ -202,6 +201,9 @@ def _caddy(at: _Place) -> _Command:
     admin unix/{at.folder}/admin
     auto_https off
     grace_period 5s
+    servers {{
+        protocols h1 h2
+    }}
     storage file_system {at.folder}
 }}
 https://127.0.0.1:{at.port} {{
@@ -243,7 +245,6 @@ server.bind = "127.0.0.1"
 server.port = {at.port}
 server.document-root = "{at.files}"
 server.upload-dirs = ("{at.folder}")
-server.max-keep-alive-requests = {at.requests or 1000}
 server.feature-flags = ("server.graceful-restart-bg" => "enable", "server.graceful-shutdown-timeout" => 5)
 ssl.engine = "enable"
 ssl.pemfile = "{at.certificate}"
@@ -302,7 +303,13 @@ loglevel = "WARNING"
 
 def _granian(at: _Place) -> _Command:
     return [
-        *(at.root / "bin/granian", "--interface=asgi", "--host=127.0.0.1", f"--port={at.port}", "--no-ws"),
+        *(
+            at.root / "bin/granian",
+            "--interface=asgi",
+            "--host=127.0.0.1",
+            f"--port={at.port}",
+            "--workers-kill-timeout=1",
+        ),
         *("--ssl-certificate", at.certificate, "--ssl-keyfile", at.key, "--log-level=warning", "interop_app:app"),
     ]
 

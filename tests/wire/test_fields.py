@@ -18,7 +18,7 @@ OK = (b":status", b"200")
 
 def sent(headers: dict[str, str] | list[tuple[str, str]], url: str = "https://h/") -> list[tuple[bytes, bytes]]:
     """The ordinary fields, without the four pseudo-header fields."""
-    return [tuple(field) for field in request_fields(Request("GET", url, headers=headers))[4:]]
+    return [(name, value) for name, value in request_fields(Request("GET", url, headers=headers))[4:]]
 
 
 # --- requests ----------------------------------------------------------------------------------------------------

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from h2.errors import ErrorCodes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anyio_client._wire.frames import MAX_FRAME_SIZE, ConnectionViolation, Frame, FrameReader, error_name
+from anyio_client._wire.frames import MAX_FRAME_SIZE, ConnectionViolation, ErrorCode, Frame, FrameReader, error_name
 from tests.kit import frames
 from tests.kit.fuzz import examples
 
@@ -19,7 +18,7 @@ def read(*pieces: bytes) -> list[Frame]:
     return [frame for piece in pieces for frame in reader.feed(piece)]
 
 
-def refused(data: bytes) -> tuple[ErrorCodes, str]:
+def refused(data: bytes) -> tuple[ErrorCode, str]:
     """How *data* is refused after a good start; the frames before are given first."""
     reader = FrameReader()
     assert len(list(reader.feed(START))) == 1
@@ -75,6 +74,25 @@ def test_a_number_keeps_its_highest_bit() -> None:
     assert (frame.number(), frame.number(4)) == (2**31 + 5, 2**32 - 1)
 
 
+def test_whose_frame_has_begun_to_come() -> None:
+    reader = FrameReader()
+    assert reader.partial == 0
+    for raw, stream in [
+        (START, 0),
+        (frames.data(5, b"abc"), 5),
+        (frames.ping(), 0),
+        (frames.headers(2**31 - 1, b"x", end_headers=False), 2**31 - 1),
+    ]:
+        list(reader.feed(raw[:8]))
+        assert reader.partial == 0
+        list(reader.feed(raw[8:-1]))
+        assert reader.partial == stream
+        assert len(list(reader.feed(raw[-1:]))) == 1
+    assert reader.partial == 2**31 - 1  # the header block
+    list(reader.feed(frames.continuation(2**31 - 1, b"")))
+    assert reader.partial == 0
+
+
 # --- padding -----------------------------------------------------------------------------------------------------
 
 
@@ -89,7 +107,7 @@ def test_padding_that_is_longer_than_the_frame_is_refused(payload: bytes) -> Non
     (_, frame) = read(START + frames.raw(frames.DATA, frames.PADDED, 1, payload))
     with pytest.raises(ConnectionViolation, match="^a frame's padding is longer than the frame$") as info:
         frame.data_size()
-    assert info.value.code == ErrorCodes.PROTOCOL_ERROR
+    assert info.value.code == ErrorCode.PROTOCOL_ERROR
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------
@@ -108,21 +126,21 @@ def test_padding_that_is_longer_than_the_frame_is_refused(payload: bytes) -> Non
     ids=["HTTP/1.1", "PING", "ACK", "unknown", "GOAWAY", "too large"],
 )
 def test_a_connection_begins_with_settings(data: bytes) -> None:
-    with pytest.raises(ConnectionViolation, match="^it did not begin with SETTINGS$") as info:
+    with pytest.raises(ConnectionViolation, match="SETTINGS$") as info:
         read(data)
-    assert info.value.code == ErrorCodes.PROTOCOL_ERROR
+    assert info.value.code == ErrorCode.PROTOCOL_ERROR
 
 
 def test_a_frame_may_be_so_large_and_no_larger() -> None:
     assert len(read(START + frames.data(1, bytes(MAX_FRAME_SIZE)))) == 2
     assert refused(frames.data(1, bytes(MAX_FRAME_SIZE + 1))) == (
-        ErrorCodes.FRAME_SIZE_ERROR,
+        ErrorCode.FRAME_SIZE_ERROR,
         "a frame of 16385 bytes is too large",
     )
 
 
 def test_a_frame_that_is_too_large_is_refused_before_it_has_come() -> None:
-    assert refused(frames.raw(0xFA, 0, 0, bytes(MAX_FRAME_SIZE + 1))[:9])[0] == ErrorCodes.FRAME_SIZE_ERROR
+    assert refused(frames.raw(0xFA, 0, 0, bytes(MAX_FRAME_SIZE + 1))[:9])[0] == ErrorCode.FRAME_SIZE_ERROR
 
 
 @pytest.mark.parametrize(
@@ -140,13 +158,13 @@ def test_frames_of_a_wrong_size_are_refused(kind: int, sizes: list[int]) -> None
     stream = 1 if kind in (frames.PRIORITY, frames.RST_STREAM) else 0
     for size in sizes:
         code, reason = refused(frames.raw(kind, 0, stream, bytes(size)))
-        assert code == ErrorCodes.FRAME_SIZE_ERROR
+        assert code == ErrorCode.FRAME_SIZE_ERROR
         assert reason.endswith(f" frame of {size} bytes")
 
 
 def test_an_acknowledgement_of_settings_carries_none() -> None:
     assert refused(frames.raw(frames.SETTINGS, frames.ACK, 0, bytes(6))) == (
-        ErrorCodes.FRAME_SIZE_ERROR,
+        ErrorCode.FRAME_SIZE_ERROR,
         "a SETTINGS frame of 6 bytes",
     )
 
@@ -157,14 +175,14 @@ def test_an_acknowledgement_of_settings_carries_none() -> None:
 )
 def test_frames_of_a_stream_need_one(kind: int, size: int) -> None:
     code, reason = refused(frames.raw(kind, 0, 0, bytes(size)))
-    assert code == ErrorCodes.PROTOCOL_ERROR
+    assert code == ErrorCode.PROTOCOL_ERROR
     assert reason.endswith(" frame for stream 0")
 
 
 @pytest.mark.parametrize(("kind", "size"), [(frames.SETTINGS, 0), (frames.PING, 8), (frames.GOAWAY, 8)])
 def test_frames_of_the_connection_have_no_stream(kind: int, size: int) -> None:
     code, reason = refused(frames.raw(kind, 0, 3, bytes(size)))
-    assert code == ErrorCodes.PROTOCOL_ERROR
+    assert code == ErrorCode.PROTOCOL_ERROR
     assert reason.endswith(" frame for stream 3")
 
 
@@ -184,7 +202,7 @@ def test_frames_of_the_connection_have_no_stream(kind: int, size: int) -> None:
 def test_nothing_interrupts_a_header_block(other: bytes) -> None:
     for begin in (b"", frames.continuation(1, b"", end_headers=False)):
         code, reason = refused(frames.headers(1, b"", end_headers=False) + begin + other)
-        assert (code, reason) == (ErrorCodes.PROTOCOL_ERROR, "a header block was interrupted by another frame")
+        assert (code, reason) == (ErrorCode.PROTOCOL_ERROR, "a header block was interrupted by another frame")
 
 
 def test_a_header_block_of_several_frames() -> None:
@@ -202,7 +220,7 @@ def test_a_continuation_continues_something(before: bytes) -> None:
     if before.startswith(frames.continuation(1, b"")):
         before = frames.headers(1, b"", end_headers=False) + before
     assert refused(before + frames.continuation(1, b"")) == (
-        ErrorCodes.PROTOCOL_ERROR,
+        ErrorCode.PROTOCOL_ERROR,
         "a CONTINUATION frame continues nothing",
     )
 
