@@ -28,8 +28,24 @@ Round: TypeAlias = dict[tuple[str, str], dict[str, Any]]  # (loop, peer): what p
 HERE = pathlib.Path(__file__).parent
 BASELINE = "httpx2"
 PAIRS = [(loop, peer) for loop in LOOPS for peer in PEERS if not (peer == "aiohttp" and loop == "trio")]
-TITLES = {"get": "GET, small JSON body as bytes", "typed": "POST of JSON, answer as a class"}
-PACKAGES = ["anyio-client", "anyio", "h11", "attrs", "cattrs", "httpx2", "httpcore2", "pydantic", "pydantic-core"]
+TITLES = {
+    "get": "GET, small JSON body as bytes",
+    "typed": "POST of JSON, answer as a class",
+    "streams": "GET over HTTP/2 and TLS, 100 at once",
+}
+PACKAGES = [
+    "anyio-client",
+    "anyio",
+    "h11",
+    "h2",
+    "hpack",
+    "attrs",
+    "cattrs",
+    "httpx2",
+    "httpcore2",
+    "pydantic",
+    "pydantic-core",
+]
 PACKAGES += ["aiohttp", "msgspec", "trio", "uvloop"]
 ROUND_LIMIT = 60.0  # seconds for one client in one round, far above what it takes
 # glibc moves its thresholds with the allocations that it happens to see: fixed, no client is lucky.
@@ -65,24 +81,24 @@ def pin(core: int) -> bool:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[int]:
-    """The port of a server that is gone after the block, whatever happens in it."""
-    command = [sys.executable, str(HERE / "server.py")]
+def running_server(name: str) -> Iterator[list[str]]:
+    """What a server printed, its port first; it is gone after the block, whatever happens in it."""
+    command = [sys.executable, str(HERE / name)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) as process:
         try:
             assert process.stdin is not None and process.stdout is not None
             line = process.stdout.readline()
             if not line:
                 raise SystemExit("the server did not start")
-            yield int(line)
+            yield line.decode().split()
             process.stdin.close()
             process.wait(5)
         finally:
             process.kill()
 
 
-def run_peer(loop: str, peer: str, port: int, times: int) -> dict[str, Any]:
-    command = [sys.executable, str(HERE / "peers.py"), peer, loop, str(port), str(times)]
+def run_peer(loop: str, peer: str, where: Sequence[str], times: int) -> dict[str, Any]:
+    command = [sys.executable, str(HERE / "peers.py"), peer, loop, *where, str(times)]
     done = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), timeout=ROUND_LIMIT, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -93,12 +109,12 @@ def run_rounds(rounds: int, times: int) -> tuple[list[Round], bool]:
     places = cores()
     pinned = places is not None and pin(places[0])
     found: list[Round] = []
-    with running_server() as port:
+    with running_server("server.py") as plain, running_server("server_h2.py") as encrypted:
         if places is not None and pinned:
             pinned = pin(places[1])
         for number in range(rounds):
             order = PAIRS if number % 2 == 0 else PAIRS[::-1]
-            found.append({pair: run_peer(*pair, port, times) for pair in order})
+            found.append({pair: run_peer(*pair, [*plain, *encrypted], times) for pair in order})
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     return found, pinned
 
@@ -127,6 +143,8 @@ def table(rounds: Sequence[Round]) -> list[str]:
     ]
     for operation in OPERATIONS:
         for loop, peer in PAIRS:
+            if operation not in rounds[0][loop, peer]:
+                continue  # aiohttp has no HTTP/2
             mine = [one[loop, peer][operation] for one in rounds]
             base = [one[loop, BASELINE][operation] for one in rounds]
             times = [one["us"] for one in mine]
@@ -162,7 +180,7 @@ def report(rounds: Sequence[Round], times: int, pinned: bool, load: tuple[float,
             "the end (the run itself is about 1).",
             f"- {python}; {', '.join(versions)}; sources of anyio_client: {digest}.",
             f"- {len(rounds)} rounds, {times} operations for each number, one after another on one warm connection, "
-            "plain HTTP/1.1 on loopback. Every client runs in a fresh process in every round.",
+            "plain HTTP/1.1 on loopback; over HTTP/2 a hundred at once on one connection. Every client runs in a fresh process in every round.",
             "- CPU: user and system time of the client's process for one operation. The ratio is to httpx2 on the same "
             "loop in the same round: below 1 is less work than httpx2.",
             f"- Calls: Python functions entered (and coroutines resumed) for one operation, those of the event loop "

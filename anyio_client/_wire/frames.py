@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-__all__ = ["MAX_FRAME_SIZE", "ConnectionViolation", "ErrorCode", "Frame", "FrameReader", "FrameType", "error_name"]
+__all__ = [
+    "MAX_FRAME_SIZE",
+    "ConnectionViolation",
+    "ErrorCode",
+    "Frame",
+    "FrameReader",
+    "FrameType",
+    "error_name",
+    "window_update",
+]
 
 MAX_FRAME_SIZE: Final = 16_384  # what we take, and the least that everybody has to take (RFC 9113 section 4.2)
 HEADER_SIZE: Final = 9
@@ -87,33 +96,43 @@ class ConnectionViolation(Exception):
 
 
 class Frame(NamedTuple):
-    """One frame. ``raw`` is all of it, its header included."""
+    """One frame: its header's fields, and its payload."""
 
     type: int
     flags: int
     stream: int
-    raw: bytes
-
-    @property
-    def payload(self) -> bytes:
-        return self.raw[HEADER_SIZE:]
+    payload: bytes
 
     @property
     def name(self) -> str:
         return _NAMES.get(self.type, f"0x{self.type:x}")
 
-    def data_size(self) -> int:
-        """How many bytes of a DATA frame are data, its padding left out (section 6.1)."""
-        size = len(self.raw) - HEADER_SIZE
+    @property
+    def raw(self) -> bytes:
+        """The whole frame, as on the wire."""
+        return frame_header(len(self.payload), self.type, self.flags, self.stream) + self.payload
+
+    def data(self) -> bytes:
+        """What a DATA frame brings, its padding left out (section 6.1)."""
         if not self.flags & PADDED:
-            return size
-        if not size or self.raw[HEADER_SIZE] >= size:
+            return self.payload
+        size = len(self.payload)
+        if not size or self.payload[0] >= size:
             raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, "a frame's padding is longer than the frame")
-        return size - 1 - self.raw[HEADER_SIZE]
+        return self.payload[1 : size - self.payload[0]]
 
     def number(self, place: int = 0) -> int:
-        """The four bytes at *place* of the payload as a number, the highest bit included."""
-        return int.from_bytes(self.raw[HEADER_SIZE + place : HEADER_SIZE + place + 4], "big")
+        """The four bytes at *place* of the payload as a number, the highest bit left out."""
+        return int.from_bytes(self.payload[place : place + 4], "big") & 0x7FFF_FFFF
+
+
+def frame_header(size: int, kind: int, flags: int, stream: int) -> bytes:
+    return size.to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
+
+
+def window_update(stream: int, increment: int) -> bytes:
+    """A WINDOW_UPDATE frame (section 6.9); stream 0 is the connection."""
+    return frame_header(4, FrameType.WINDOW_UPDATE, 0, stream) + increment.to_bytes(4, "big")
 
 
 class FrameReader:
@@ -151,7 +170,7 @@ class FrameReader:
             if kind == FrameType.HEADERS or kind == FrameType.CONTINUATION:
                 self._block = 0 if flags & END_HEADERS else stream
             self._first = False
-            yield Frame(kind, flags, stream, data[place:after])
+            yield Frame(kind, flags, stream, data[place + HEADER_SIZE : after])
             place = after
         self._rest += data[place:]
 

@@ -1,13 +1,15 @@
 """HTTP/2 (RFC 9113), over h2.
 
-h2 keeps the streams' states, the windows and the header compression, and writes frames. This file adds what h2 leaves
-to its user, and takes away what h2 judges too hard:
+h2 keeps the streams' states, the windows for what we send and the header compression, and writes frames. This file adds
+what h2 leaves to its user, and takes away what h2 judges too hard or does too dearly:
 
 * An answer that breaks the rules ends its stream, not the connection (section 8.1.1): what a frame or a field section
   shows is judged here, before or after h2 had it, and h2's own validation of fields is switched off.
 * GOAWAY never reaches h2, which would close at once and drop the streams that the server still finishes.
-* Frames for a stream that we have reset are in flight for a while: h2 gets them, because they count for the connection's
-  window and for header compression, and the RST_STREAM that it answers each of them with is left out.
+* DATA never reaches h2 either, which would print each frame for a log that nobody reads and compare its length with the
+  Content-Length of answers that have no body: the windows for what we receive are kept here, and only here.
+* Frames for a stream that we have reset are in flight for a while: they count for the connection's window and for header
+  compression, and h2's RST_STREAM in answer to each of them is left out.
 * Frames for a stream that was never opened, or that has ended, end the connection: they can never become an answer.
 * Credit: the connection's window is given back as data arrives, so that an answer that nobody reads cannot starve its
   siblings; a stream's window as its data is used, and it grows while its reader keeps up.
@@ -33,7 +35,17 @@ from .._model.headers import Headers
 from .._model.request import Request
 from .compression import RepeatingDecoder, RepeatingEncoder
 from .fields import Malformed, check_trailers, content_length, request_fields, response_head
-from .frames import ACK, END_STREAM, ConnectionViolation, ErrorCode, Frame, FrameReader, FrameType, error_name
+from .frames import (
+    ACK,
+    END_STREAM,
+    ConnectionViolation,
+    ErrorCode,
+    Frame,
+    FrameReader,
+    FrameType,
+    error_name,
+    window_update,
+)
 from .protocol import (
     DataReceived,
     Ended,
@@ -47,12 +59,13 @@ from .protocol import (
 
 __all__ = ["H2Wire"]
 
-# A stream begins with the first and ends up with the second while its reader keeps up: 16 MiB carry 1.3 Gbit/s over
-# 100 ms. What is not read is kept in memory, so an answer that nobody reads costs the first at most.
+# A stream begins with the first and ends up with the second while its reader keeps up: 32 MiB carry 2 Gbit/s over 100
+# ms. What is not read is kept in memory, so an answer that nobody reads costs the first at most.
 STREAM_WINDOW: Final = 2**20
-MAX_STREAM_WINDOW: Final = 16 * 2**20
+MAX_STREAM_WINDOW: Final = 32 * 2**20
 # More than any stream's, so that it never stops the peer; what has arrived is given back a quarter at a time.
-CONNECTION_WINDOW: Final = 64 * 2**20
+CONNECTION_WINDOW: Final = 128 * 2**20
+INITIAL_WINDOW: Final = 65_535  # of every connection (section 6.9.2)
 MAX_HEADER_LIST_SIZE: Final = 64 * 1024
 MAX_INTERIM_RESPONSES: Final = 100
 # Frames in a row that bring nothing: PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE while nothing is sent, those
@@ -61,7 +74,6 @@ MAX_IDLE_FRAMES: Final = 10_000
 MAX_RESET_STREAMS: Final = 10_000  # how many streams that we have reset are remembered, for frames still in flight
 MAX_TABLE_SIZE: Final = 4096  # of our encoder, whatever the peer would keep: its search is a scan
 LAST_STREAM: Final = 2**31 - 1
-_RST_STREAM_SIZE: Final = 13
 
 _Settings = h2.settings.SettingCodes
 
@@ -88,7 +100,8 @@ class _Stream:
     interim: int = 0
     expected: int | None = None  # bytes of the response's body, where the head says
     received: int = 0
-    window: int = STREAM_WINDOW
+    window: int = STREAM_WINDOW  # bytes that may be under way or unread
+    left: int = STREAM_WINDOW  # bytes that the peer may send now
     unread: int = 0  # bytes that were handed on and not used yet
     credit: int = 0  # bytes that the peer may send again, and was not told so yet
 
@@ -128,14 +141,14 @@ class H2Wire:
             },
         )
         self._h2.initiate_connection()
-        self._h2.increment_flow_control_window(CONNECTION_WINDOW - 65_535)
+        self._out = [self._h2.data_to_send(), window_update(0, CONNECTION_WINDOW - INITIAL_WINDOW)]
+        self._left = CONNECTION_WINDOW  # of the connection, as _Stream.left and _Stream.credit are of a stream
+        self._credit = 0
         self._reader = FrameReader()
         self._streams: dict[int, _Stream] = {}
         self._blocked: OrderedDict[int, None] = OrderedDict()  # who waits for window, the longest first
         self._reset: OrderedDict[int, int] = OrderedDict()  # stream -> bytes that the peer may still have sent
         self._last = 0  # the last stream opened
-        self._out: list[bytes] = []
-        self._credit = 0  # of the connection's window, as _Stream.credit
         self._idle_frames = 0
         self._settled = False  # the peer's SETTINGS have come
         self._goaway: int | None = None  # the last stream that the peer serves
@@ -215,10 +228,16 @@ class H2Wire:
     def _reset_stream(self, stream: _Stream, code: ErrorCode) -> None:
         """Send RST_STREAM; what the peer has sent before it reads that is counted against the window it had."""
         self._forget(stream)
-        self._reset[stream.number] = self._h2.remote_flow_control_window(stream.number)
+        self._reset[stream.number] = stream.left
         if len(self._reset) > MAX_RESET_STREAMS:
             self._reset.popitem(last=False)
         self._h2.reset_stream(stream.number, code)
+
+    def _close_in_h2(self, stream: _Stream) -> None:
+        """Tell h2 that a stream is over, and the peer nothing, since it knows."""
+        self._out.append(self._h2.data_to_send())
+        self._h2.reset_stream(stream.number, ErrorCode.NO_ERROR)
+        self._h2.clear_outbound_data_buffer()
 
     def _forget(self, stream: _Stream) -> None:
         del self._streams[stream.number]
@@ -234,20 +253,25 @@ class H2Wire:
 
     def _give_credit(self, stream: _Stream, size: int) -> None:
         stream.credit += size
-        if stream.credit < stream.window // 4:
+        if stream.credit < stream.window // 8:
             return
         increment = stream.credit
         if not stream.unread and stream.window < MAX_STREAM_WINDOW:
             increment += stream.window
             stream.window *= 2
         stream.credit = 0
-        self._h2.increment_flow_control_window(increment, stream.number)
+        stream.left += increment
+        self._out.append(window_update(stream.number, increment))
 
     def _take_in(self, size: int) -> None:
         """Data of *size* bytes has arrived, padding included: the connection's window is given back."""
+        self._left -= size
+        if self._left < 0:
+            raise ConnectionViolation(ErrorCode.FLOW_CONTROL_ERROR, "more data than the connection's window allows")
         self._credit += size
         if self._credit >= CONNECTION_WINDOW // 4:
-            self._h2.increment_flow_control_window(self._credit)
+            self._out.append(window_update(0, self._credit))
+            self._left += self._credit
             self._credit = 0
 
     # -- what it can carry
@@ -330,7 +354,7 @@ class H2Wire:
     # -- frames of the connection
 
     def _receive_control(self, frame: Frame, events: list[WireEvent]) -> None:
-        if frame.type == FrameType.WINDOW_UPDATE and not frame.number() & LAST_STREAM:
+        if frame.type == FrameType.WINDOW_UPDATE and not frame.number():
             raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, "a window was opened by nothing")
         self._h2.receive_data(frame.raw)
         if frame.type == FrameType.SETTINGS and not frame.flags & ACK:
@@ -347,14 +371,12 @@ class H2Wire:
 
     def _receive_goaway(self, frame: Frame, events: list[WireEvent]) -> None:
         self._waste()
-        last = frame.number() & LAST_STREAM
+        last = frame.number()
         self._goaway = last if self._goaway is None else min(last, self._goaway)
-        self._goaway_code = frame.number(4)
+        self._goaway_code = int.from_bytes(frame.payload[4:8], "big")
         for stream in [stream for stream in self._streams.values() if stream.number > self._goaway]:
             self._forget(stream)
-            self._out.append(self._h2.data_to_send())
-            self._h2.reset_stream(stream.number, ErrorCode.CANCEL)
-            self._drop_resets()  # the peer knows
+            self._close_in_h2(stream)
             reason = f"the server closes the connection and did not process this request{self._why}"
             events.append(Failed(stream.number, reason, lost=True, outcome=Outcome.REFUSED))
 
@@ -400,25 +422,19 @@ class H2Wire:
 
     def _feed_late(self, frame: Frame) -> None:
         """What was in flight when we reset the stream: it counts for the connection, and goes nowhere."""
-        size = len(frame.payload)
-        if frame.type == FrameType.DATA and size:
+        if frame.type == FrameType.DATA:
+            size = len(frame.payload)
+            self._take_in(size)
             self._reset[frame.stream] -= size
             if self._reset[frame.stream] < 0:
-                raise ConnectionViolation(
-                    ErrorCode.FLOW_CONTROL_ERROR, "more data for a reset stream than its window allows"
-                )
-        else:
-            self._waste()
+                raise ConnectionViolation(ErrorCode.FLOW_CONTROL_ERROR, "more data for a stream than its window allows")
+            if not size:
+                self._waste()
+            return
+        self._waste()
         self._out.append(self._h2.data_to_send())
         self._h2.receive_data(frame.raw)
-        self._drop_resets()
-
-    def _drop_resets(self) -> None:
-        """Of what h2 has just queued, all but the RST_STREAM frame at its end."""
-        output = self._h2.data_to_send()
-        if output[-_RST_STREAM_SIZE + 3 : -_RST_STREAM_SIZE + 4] == bytes([FrameType.RST_STREAM]):
-            output = output[:-_RST_STREAM_SIZE]
-        self._out.append(output)
+        self._h2.clear_outbound_data_buffer()  # another RST_STREAM
 
     def _refuse(self, stream: _Stream, events: list[WireEvent], reason: str) -> None:
         """The answer is malformed: the stream ends (section 8.1.1)."""
@@ -433,19 +449,19 @@ class H2Wire:
     def _receive_reset(self, stream: _Stream, frame: Frame, events: list[WireEvent]) -> None:
         self._h2.receive_data(frame.raw)
         self._forget(stream)
-        code = frame.number()
+        code = int.from_bytes(frame.payload, "big")
         outcome = Outcome.REFUSED if code == ErrorCode.REFUSED_STREAM and not stream.answered else stream.outcome
         events.append(Failed(stream.number, f"the stream was reset ({error_name(code)})", lost=True, outcome=outcome))
 
     def _receive_window(self, stream: _Stream, frame: Frame, events: list[WireEvent]) -> None:
         self._waste()
-        if not frame.number() & LAST_STREAM:
+        if not frame.number():
             self._refuse(stream, events, "a window was opened by nothing")
             return
         for event in self._h2.receive_data(frame.raw):
             if isinstance(event, h2.events.StreamReset):  # h2 has reset it: the window is too large
                 self._forget(stream)
-                self._reset[stream.number] = 0
+                self._reset[stream.number] = stream.left
                 reason = "flow control was violated"
                 events.append(Failed(stream.number, reason, lost=False, outcome=stream.outcome))
                 return
@@ -453,40 +469,33 @@ class H2Wire:
             self._allow(stream.number, events)
 
     def _receive_data(self, stream: _Stream, frame: Frame, events: list[WireEvent]) -> None:
-        size = frame.data_size()
+        data = frame.data()
         end = bool(frame.flags & END_STREAM)
-        received = stream.received + size
+        received = stream.received + len(data)
         if not stream.answered:
             self._refuse_frame(stream, frame, events, "data came before the head")
             return
         if stream.expected is not None and (received > stream.expected or (end and received < stream.expected)):
             self._refuse_frame(stream, frame, events, "the body does not fit the Content-Length")
             return
-        if not size:
-            self._waste()
-            if end and stream.expected == 0:
-                # h2 compares with the Content-Length of answers that have no body too (304): it need not see this end.
-                self._out.append(self._h2.data_to_send())
-                self._reset_stream(stream, ErrorCode.NO_ERROR)
-                if stream.finished:
-                    self._drop_resets()
-                self._feed_late(frame)
-                del self._reset[stream.number]
-                events.append(Ended(stream.number))
-                return
+        length = len(frame.payload)
+        self._take_in(length)
+        stream.left -= length
+        if stream.left < 0:
+            raise ConnectionViolation(ErrorCode.FLOW_CONTROL_ERROR, "more data for a stream than its window allows")
         stream.received = received
-        for event in self._h2.receive_data(frame.raw):
-            if isinstance(event, h2.events.DataReceived):
-                length = event.flow_controlled_length or 0
-                self._take_in(length)
-                if size:
-                    self._idle_frames = 0
-                    stream.unread += size
-                    events.append(DataReceived(stream.number, event.data or b""))
-                if length > size and not end:
-                    self._give_credit(stream, length - size)
+        if data:
+            self._idle_frames = 0
+            stream.unread += len(data)
+            events.append(DataReceived(stream.number, data))
+        else:
+            self._waste()
         if end:
+            if stream.finished:
+                self._close_in_h2(stream)
             self._end(stream, None, events)
+        elif length > len(data):
+            self._give_credit(stream, length - len(data))  # nobody reads padding
 
     def _receive_headers(self, stream: _Stream, frame: Frame, events: list[WireEvent]) -> None:
         if stream.answered and frame.type == FrameType.HEADERS and not frame.flags & END_STREAM:

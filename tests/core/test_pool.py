@@ -477,6 +477,63 @@ def test_a_ticket_whose_connection_has_no_room_opens_none_because_others_were_se
     assert step(pool, Freed(1, 0)) == [Use(2, 1)]
 
 
+# --- a capacity that is not known yet ------------------------------------------------------------------------------
+
+
+def test_others_wait_until_the_capacity_of_the_first_connection_is_known() -> None:
+    pool = make()
+    for n in (1, 2, 3):
+        step(pool, Wanted(n, A, 0, shareable=True))
+    assert step(pool, Opened(1, 1, 0, settled=False)) == [Use(1, 1)]
+    assert step(pool, Wanted(4, A, 0, shareable=True)) == []
+    assert step(pool, CapacityChanged(1, 3, 0)) == [Use(2, 1), Use(3, 1), Open(4, 2, A)]
+
+
+def test_a_capacity_that_turns_out_as_guessed_settles_it_too() -> None:
+    pool = make()
+    for n in (1, 2, 3):
+        step(pool, Wanted(n, A, 0, shareable=True))
+    step(pool, Opened(1, 1, 0, settled=False))
+    assert step(pool, CapacityChanged(1, 1, 0)) == [Open(2, 2, A), Open(3, 3, A)]
+
+
+def test_a_capacity_that_turns_out_as_none_opens_one_more() -> None:
+    pool = make()
+    for n in (1, 2, 3):
+        step(pool, Wanted(n, A, 0, shareable=True))
+    step(pool, Opened(1, 1, 0, settled=False))
+    assert step(pool, CapacityChanged(1, 0, 0)) == [Open(2, 2, A)]
+
+
+def test_who_waits_for_the_capacity_gets_the_connection_when_its_first_user_leaves() -> None:
+    pool = make()
+    for n in (1, 2):
+        step(pool, Wanted(n, A, 0, shareable=True))
+    step(pool, Opened(1, 1, 0, settled=False))
+    assert step(pool, Freed(1, 0)) == [Use(2, 1)]
+
+
+def test_who_waits_for_the_capacity_of_a_connection_that_breaks_opens_another() -> None:
+    pool = make()
+    for n in (1, 2, 3):
+        step(pool, Wanted(n, A, 0, shareable=True))
+    step(pool, Opened(1, 1, 0, settled=False))
+    assert step(pool, Broke(1)) == [Close(1), Open(2, 2, A)]
+    assert step(pool, Opened(2, 5, 0)) == [Use(2, 2), Use(3, 2)]
+
+
+def test_a_connection_that_takes_no_more_is_used_no_more_and_stays_for_what_it_carries() -> None:
+    pool = make()
+    step(pool, Wanted(1, A, 0, shareable=True))
+    step(pool, Opened(1, 100, 0))
+    step(pool, Wanted(2, A, 0, shareable=True))
+    assert step(pool, CapacityChanged(1, 0, 0)) == []
+    assert step(pool, Wanted(3, A, 0, shareable=True)) == [Open(3, 2, A)]
+    assert step(pool, Freed(1, 0)) == []
+    assert step(pool, Opened(2, 100, 0)) == [Use(3, 2)]
+    assert step(pool, Broke(1)) == [Close(1)]
+
+
 # --- the end -----------------------------------------------------------------------------------------------------
 
 
@@ -552,6 +609,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.open: dict[int, str] = {}  # connection -> origin
         self.load: dict[int, int] = {}
         self.capacity: dict[int, int] = {}
+        self.unsettled: set[int] = set()  # connections whose capacity is a guess
         self.ended: set[int] = set()
         self.down = False
         self.first_in_line_since: dict[str, int] = {}
@@ -611,8 +669,8 @@ class PoolMachine(RuleBasedStateMachine):
         return ticket
 
     @precondition(lambda self: self.opening)
-    @rule(data=st.data(), capacity=st.integers(0, 3))
-    def opened(self, data: st.DataObject, capacity: int) -> None:
+    @rule(data=st.data(), capacity=st.integers(0, 3), settled=st.booleans())
+    def opened(self, data: st.DataObject, capacity: int, settled: bool) -> None:
         connection = data.draw(st.sampled_from(sorted(self.opening)))
         ticket = self.opening.pop(connection)
         origin = self.origin_of[ticket]
@@ -621,7 +679,9 @@ class PoolMachine(RuleBasedStateMachine):
         self.capacity[connection] = 1 if origin == C else capacity
         if ticket not in self.ended and self.capacity[connection] == 0:
             self.waiting[origin].insert(0, ticket)
-        self.do(Opened(connection, self.capacity[connection], self.now))
+        if not settled and origin != C:
+            self.unsettled.add(connection)
+        self.do(Opened(connection, self.capacity[connection], self.now, settled=connection not in self.unsettled))
         if ticket not in self.ended:
             # It waits; or its useless connection made room for somebody, and it was told to open again.
             assert ticket in self.waiting[origin] or ticket in self.opening.values()
@@ -652,7 +712,8 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data(), capacity=st.integers(0, 3))
     def capacity_changed(self, data: st.DataObject, capacity: int) -> None:
         connection = data.draw(st.sampled_from(sorted(c for c, o in self.open.items() if o != C)))
-        self.capacity[connection] = max(capacity, self.load[connection])
+        self.capacity[connection] = capacity  # below what it carries, too: a server may lower its limit at any time
+        self.unsettled.discard(connection)
         self.do(CapacityChanged(connection, self.capacity[connection], self.now))
 
     @rule(ticket=consumes(tickets))
@@ -715,8 +776,10 @@ class PoolMachine(RuleBasedStateMachine):
         if len(self.open) + len(self.opening) < self.limits.max_connections or idle:
             for origin, queue in self.waiting.items():
                 if queue:
-                    # Either somebody opens a connection that may be shared, or the last one opened had no room.
+                    # Either somebody opens a connection that may be shared, or it is not known yet how many can share
+                    # it, or the last one opened had no room.
                     opening = any(self.origin_of[t] == origin for t in self.opening.values())
+                    opening |= any(self.open[c] == origin for c in self.unsettled if c in self.open)
                     useless = any(o == origin and self.capacity[c] == 0 for c, o in self.open.items())
                     assert origin != C
                     assert opening or useless, f"{origin} {queue} {self.pool}"
