@@ -1,0 +1,1058 @@
+"""HTTP/2 over real sockets: what the client makes of scripted peers, frame by frame.
+
+Every client here is checked at its end: no slot, stream, baton, task or socket may be left (``client_of``).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from anyio_client import (
+    APIConnectionError,
+    AsyncAPIClient,
+    ConnectionLostError,
+    ContentTooLargeError,
+    DeadlineExceededError,
+    HTTPTransport,
+    Limits,
+    Outcome,
+    ReadTimeoutError,
+    RemoteProtocolError,
+    Request,
+    Timeout,
+    WriteTimeoutError,
+)
+from anyio_client._wire import h2 as wire
+from tests.kit import frames
+from tests.kit.cancel import cancelled_at
+from tests.kit.frames import ACK, END_STREAM
+from tests.kit.h2peer import (
+    CANCEL,
+    INTERNAL_ERROR,
+    JSON,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    Asked,
+    H2Peer,
+    Signal,
+    again,
+    answer,
+    at_once,
+    begin,
+    client_of,
+    connection_of,
+    head,
+    pool_of,
+    scripted,
+    serving,
+)
+from tests.kit.peers import serve
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_socket_is_left")]
+
+ONCE = {"max_retries": 0}
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a leak of credit shows after kilobytes."""
+    monkeypatch.setattr(wire, "STREAM_WINDOW", 2**16)
+    monkeypatch.setattr(wire, "MAX_STREAM_WINDOW", 2**17)
+    monkeypatch.setattr(wire, "CONNECTION_WINDOW", 2**19)
+
+
+def by_path(asked: list[Asked]) -> dict[str, Asked]:
+    return {one.path: one for one in asked}
+
+
+class Pieces:
+    """A body that can be made again, and says no length."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = pieces
+
+    def __call__(self) -> Pieces:
+        return Pieces(*self.pieces)
+
+    def __aiter__(self) -> Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        if not self.pieces:
+            raise StopAsyncIteration
+        piece, *rest = self.pieces
+        self.pieces = tuple(rest)
+        return piece
+
+
+# --- one connection, many exchanges --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_answers_are_interleaved_in_small_frames(size: int) -> None:
+    bodies = {f"/{n}": b'"' + b"%d" % n * (40 + n) + b'"' for n in range(8)}
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = peer.asks(8)
+        peer.send(*[head(one, length=len(bodies[one.path])) for one in reversed(asked)])
+        for place in range(0, 50, size):
+            pieces = [
+                frames.data(one.stream, piece, end=place + size >= len(bodies[one.path]))
+                for one in asked
+                if (piece := bodies[one.path][place : place + size])
+            ]
+            peer.send(*pieces)
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            answers = await at_once(*[client.get(path, cast_to=bytes) for path in bodies])
+            assert answers == list(bodies.values())
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_a_call_is_answered_while_another_waits() -> None:
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = by_path(peer.asks(2))
+        peer.answer(asked["/second"], b"2")
+        last = peer.ask()  # the client goes on with the second, although the first waits
+        peer.answer(asked["/first"], b"11")
+        peer.answer(last, b"3")
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            first = begin(group, client.get("/first", cast_to=int))
+            await anyio.wait_all_tasks_blocked()
+            assert await client.get("/second", cast_to=int) == 2
+            assert not first.is_over
+            assert await client.get("/third", cast_to=int) == 3
+            assert await first.end() == 11
+            await again(client)
+            assert peer.connections == 1
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("how", ["held", "left", "cancelled", "collected", "deadline"])
+async def test_credit_is_given_back_for_what_nobody_reads(how: str) -> None:
+    """Twice the connection's window comes for answers that nobody reads, then a sibling gets as much again."""
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        for _ in range(16):
+            asked = peer.ask()
+            peer.send(head(asked))
+            peer.pour(asked, bytes(2**16), end=False)
+            peer.sync()
+        asked = peer.ask()
+        peer.send(head(asked))
+        peer.pour(asked, bytes(2**20))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            held: list[Any] = []
+
+            async def read() -> None:
+                await client.get("/", cast_to=bytes, options={"deadline": 0.05} if how == "deadline" else {})
+
+            async with anyio.create_task_group() as group:
+                for _ in range(16):
+                    request = Request("GET", f"{peer.url}/unread")
+                    if how == "cancelled":
+                        with anyio.move_on_after(0.05):
+                            await read()
+                    elif how == "deadline":
+                        with pytest.raises(DeadlineExceededError):
+                            await read()
+                    else:
+                        transport = client._transport
+                        response = await transport.send(request, timeout=Timeout(5), deadline=None)
+                        if how == "held":
+                            held.append(response)
+                        elif how == "left":
+                            await response.aclose()
+                        del response
+                assert await client.get("/", cast_to=bytes) == bytes(2**20)
+                group.cancel_scope.cancel()
+            for response in held:
+                await response.aclose()
+            held.clear()
+            await again(client)
+            assert peer.connections == 1
+
+
+@pytest.mark.usefixtures("small_windows")
+async def test_padding_is_credited_too() -> None:
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = peer.ask()
+        peer.send(frames.headers(asked.stream, [(b":status", b"200")], pad=99))
+        peer.pour(asked, b"x" * 4000, pad=255, size=1)
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            assert await client.get("/", cast_to=bytes) == b"x" * 4000  # 1 MB with its padding
+            await again(client)
+            assert peer.connections == 1
+
+
+# --- uploads -------------------------------------------------------------------------------------------------------
+
+BODY = random.Random(1).randbytes(300_000)
+BODIES: dict[str, Callable[[], Any]] = {
+    "bytes": lambda: BODY,
+    "pieces": lambda: Pieces(*[BODY[at : at + 7001] for at in range(0, len(BODY), 7001)]),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("which", ["stream", "connection", "settings"])
+async def test_an_upload_larger_than_the_windows(which: str, body: str) -> None:
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        if which != "connection":
+            peer.send(frames.window(0, 2**20))
+        asked = peer.ask(whole=False)
+        size = 1000
+        while not asked.complete:
+            peer.read()
+            left = peer.judge.window if which == "connection" else peer.judge._streams[asked.stream].window
+            if left or asked.complete or peer.judge._unacked:
+                continue
+            size += 9001
+            if which == "settings":
+                peer.send(frames.settings({frames.INITIAL_WINDOW_SIZE: size}))
+            else:
+                peer.send(frames.window(0 if which == "connection" else asked.stream, 9001))
+        assert bytes(asked.body) == BODY
+        peer.answer(asked)
+        peer.send(frames.window(0, 2**20))
+        peer.serve()
+
+    values = {frames.INITIAL_WINDOW_SIZE: 2**20 if which == "connection" else 1000}
+    with serve(scripted(script, values)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            assert await client.post("/up", cast_to=int, content=BODIES[body]()) == 1
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_uploads_share_the_connections_window() -> None:
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        uploads = peer.asks(5, whole=False)
+        while not all(one.complete for one in uploads):
+            peer.read()
+            if peer.judge.window == 0:
+                peer.send(frames.window(0, 50_000))
+        for one in uploads:
+            assert bytes(one.body) == BODY[: len(BODY) - int(one.path[1:])]
+            peer.answer(one)
+        peer.send(frames.window(0, 2**20))
+        peer.serve()
+
+    with serve(scripted(script, {frames.INITIAL_WINDOW_SIZE: 2**20})) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            works = [client.post(f"/{n}", cast_to=int, content=BODY[: len(BODY) - n]) for n in range(5)]
+            assert await at_once(*works) == [1] * 5
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_a_smaller_window_by_settings_is_kept() -> None:
+    """The window may become negative (RFC 9113 section 6.9.2)."""
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = peer.ask(whole=False)
+        while len(asked.body) < 65_535:
+            peer.read()
+        peer.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 10}), frames.window(0, 2**20))
+        peer.sync()
+        assert peer.judge._streams[asked.stream].window == 10 - 65_535
+        peer.send(frames.window(asked.stream, 65_525))  # to 0
+        peer.sync()
+        assert len(asked.body) == 65_535
+        peer.send(frames.window(asked.stream, 2**20))
+        while not asked.complete:
+            peer.read()
+        peer.answer(asked)
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            assert await client.post("/", cast_to=int, content=BODY) == 1
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_a_window_that_stays_shut_is_a_write_timeout() -> None:
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = peer.ask(whole=False)
+        frame = peer.wait(frames.RST_STREAM, asked.stream)
+        assert frame.number() == CANCEL
+        peer.send(frames.window(0, 2**20))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            with pytest.raises(WriteTimeoutError) as caught:
+                timeout = Timeout(10, write=0.2)
+                await client.post("/", cast_to=int, content=BODY, options={"timeout": timeout, **ONCE})
+            assert caught.value.outcome is Outcome.UNKNOWN
+            await again(client)
+            assert peer.connections == 1
+
+
+EARLY = {
+    "413": 413,
+    "413 and reset": 413,
+    "200": 200,
+    "200 and reset": 200,
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("kind", EARLY)
+async def test_an_early_answer_is_delivered_and_the_rest_not_sent(kind: str, body: str) -> None:
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = peer.ask(whole=False)
+        while len(asked.body) < 65_535:
+            peer.read()
+        reset = [frames.rst(asked.stream, NO_ERROR)] if "reset" in kind else []
+        peer.send(*answer(asked, status=EARLY[kind]), *reset)
+        if not reset:
+            assert peer.wait(frames.RST_STREAM, asked.stream).number() in (NO_ERROR, CANCEL)
+        peer.send(frames.window(0, 2**20))
+        peer.serve()
+        assert len(asked.body) == 65_535
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            if EARLY[kind] == 413:
+                with pytest.raises(ContentTooLargeError):
+                    await client.post("/", cast_to=int, content=BODIES[body]())
+            else:
+                assert await client.post("/", cast_to=int, content=BODIES[body]()) == 1
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_an_echo_gets_all_of_a_body_while_it_answers() -> None:
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = peer.ask(whole=False)
+        peer.send(head(asked))
+        done = 0
+        while not asked.complete:
+            peer.read()
+            fresh = bytes(asked.body[done:])
+            done += len(fresh)
+            if fresh:
+                peer.send(frames.window(0, len(fresh)), frames.window(asked.stream, len(fresh)))
+                peer.pour(asked, fresh, end=False)
+        peer.send(frames.data(asked.stream, end=True))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            assert await client.post("/", cast_to=bytes, content=BODIES["pieces"]()) == BODY
+            await again(client)
+            assert peer.connections == 1
+
+
+# --- streams that are given up ---------------------------------------------------------------------------------------
+
+
+async def cancel_the_wait(client: AsyncAPIClient, peer_has_it: Signal) -> None:
+    async with anyio.create_task_group() as group:
+        call = begin(group, client.get("/slow", cast_to=int))
+        await peer_has_it.seen()
+        await call.cancel()
+
+
+async def cancel_the_body(client: AsyncAPIClient, peer_has_it: Signal) -> None:
+    got = anyio.Event()
+
+    async def read() -> None:
+        async with client.open("GET", "/slow") as response:
+            async for _ in response.iter_bytes():
+                got.set()
+
+    async with anyio.create_task_group() as group:
+        call = begin(group, read())
+        await got.wait()
+        await call.cancel()
+
+
+async def leave_early(client: AsyncAPIClient, peer_has_it: Signal) -> None:
+    async with client.open("GET", "/slow") as response:
+        assert await anext(response.iter_bytes()) == b"some"
+
+
+async def pass_the_deadline(client: AsyncAPIClient, peer_has_it: Signal) -> None:
+    with pytest.raises(DeadlineExceededError):
+        await client.get("/slow", cast_to=bytes, options={"deadline": 0.3})
+
+
+async def pass_the_read_limit(client: AsyncAPIClient, peer_has_it: Signal) -> None:
+    with pytest.raises(ReadTimeoutError):
+        await client.get("/slow", cast_to=bytes, options={"timeout": Timeout(10, read=0.2), **ONCE})
+
+
+async def cancel_an_upload(client: AsyncAPIClient, peer_has_it: Signal) -> None:
+    async with anyio.create_task_group() as group:
+        call = begin(group, client.post("/slow", cast_to=int, content=BODY))
+        await peer_has_it.seen()
+        await call.cancel()
+
+
+@pytest.mark.parametrize(
+    ("way", "has_head"),
+    [
+        (cancel_the_wait, False),
+        (cancel_the_body, True),
+        (leave_early, True),
+        (pass_the_deadline, False),
+        (pass_the_read_limit, True),
+        (cancel_an_upload, False),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+async def test_a_stream_that_nobody_wants_is_reset(
+    way: Callable[[AsyncAPIClient, Signal], Awaitable[None]], has_head: bool
+) -> None:
+    signal = Signal()
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = peer.ask(whole=False)
+        if has_head:
+            peer.send(head(asked), frames.data(asked.stream, b"some"))
+        peer.sync()
+        signal.set()
+        assert peer.wait(frames.RST_STREAM, asked.stream).number() == CANCEL
+        late = [head(asked)] if not has_head else []
+        peer.send(*late, frames.data(asked.stream, b"late"), frames.window(asked.stream, 9))  # was in flight
+        peer.send(frames.window(0, 2**20))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            await way(client, signal)
+            await again(client)
+            await again(client)
+            assert peer.connections == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_refused_stream_is_sent_again_whatever_the_method(method: str) -> None:
+    def script(peer: H2Peer) -> None:
+        peer.send(frames.rst(peer.ask().stream, REFUSED_STREAM))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            assert await client.request(int, {"method": method, "url": "/"}) == 1
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_a_refused_stream_without_a_retry_says_so() -> None:
+    def script(peer: H2Peer) -> None:
+        peer.send(frames.rst(peer.ask().stream, REFUSED_STREAM))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            with pytest.raises(ConnectionLostError, match="REFUSED_STREAM") as caught:
+                await client.get("/", cast_to=int, options=ONCE)
+            assert caught.value.outcome is Outcome.REFUSED
+            await again(client)
+            assert peer.connections == 1
+
+
+@pytest.mark.parametrize("headed", [False, True], ids=["waiting", "headed"])
+@pytest.mark.parametrize("code", [NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, CANCEL, REFUSED_STREAM, 11, 13, 0xDEAD])
+async def test_a_reset_is_retried_where_that_is_safe(code: int, headed: bool) -> None:
+    if code == REFUSED_STREAM and not headed:
+        pytest.skip("has a test of its own")
+
+    def script(peer: H2Peer) -> None:
+        for _ in range(2):
+            asked = peer.ask()
+            begun = [head(asked), frames.data(asked.stream, b"1")] if headed else []
+            peer.send(*begun, frames.rst(asked.stream, code))
+            if asked.method == "GET":
+                peer.answer(peer.ask())
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            assert await client.get("/", cast_to=int) == 1
+            with pytest.raises(ConnectionLostError) as caught:
+                await client.post("/", cast_to=int)
+            assert caught.value.outcome is (Outcome.ANSWERED if headed else Outcome.UNKNOWN)
+            assert len(caught.value.attempts) == 1
+            await again(client)
+            assert peer.connections == 1
+
+
+# --- answers -------------------------------------------------------------------------------------------------------
+
+
+async def test_interim_answers_trailers_and_padding() -> None:
+    def script(peer: H2Peer) -> None:
+        asked = peer.ask()
+        peer.send(
+            frames.headers(asked.stream, [(b":status", b"103"), (b"link", b"</x>")]),
+            frames.headers(asked.stream, [(b":status", b"102")], pad=3),
+            frames.headers(asked.stream, [(b":status", b"200"), JSON, (b"x-head", b"yes")], pad=0, priority=bytes(5)),
+            frames.data(asked.stream, b"[1", pad=10),
+            frames.data(asked.stream, b"", pad=255),
+            frames.data(asked.stream, b",2]", pad=0),
+        )
+        block = frames.block([(b"x-checksum", b"42")])
+        peer.send(
+            frames.headers(asked.stream, block[:3], end=True, end_headers=False),
+            frames.continuation(asked.stream, b"", end_headers=False),
+            frames.continuation(asked.stream, block[3:]),
+        )
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            async with client.open("GET", "/") as response:
+                assert response.status_code == 200
+                assert response.http_version == "HTTP/2"
+                assert response.headers["x-head"] == "yes"
+                assert await response.read() == b"[1,2]"
+                assert response.trailers is not None
+                assert response.trailers["x-checksum"] == "42"
+            await again(client)
+            assert peer.connections == 1
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+async def test_answers_that_have_no_body(method: str, status: int) -> None:
+    def script(peer: H2Peer) -> None:
+        asked = peer.ask()
+        fields = [(b":status", b"%d" % status), (b"content-length", b"77")]
+        peer.send(frames.headers(asked.stream, fields[: 1 if status == 204 else 2], end=status != 304))
+        if status == 304:
+            peer.send(frames.data(asked.stream, end=True))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            transport = client._transport
+            response = await transport.send(Request(method, f"{peer.url}/"), timeout=Timeout(5), deadline=None)
+            assert response.status_code == status
+            assert await response.read() == b""
+            await again(client)
+            assert peer.connections == 1
+
+
+OK = (b":status", b"200")
+MALFORMED: dict[str, Callable[[int], bytes]] = {
+    "data first": lambda n: frames.data(n, b"1"),
+    "no status": lambda n: frames.headers(n, [JSON]),
+    "bad status": lambda n: frames.headers(n, [(b":status", b"2OO"), JSON]),
+    "two statuses": lambda n: frames.headers(n, [OK, OK]),
+    "unknown pseudo-field": lambda n: frames.headers(n, [OK, (b":path", b"/")]),
+    "pseudo-field behind": lambda n: frames.headers(n, [JSON, OK]),
+    "upper case": lambda n: frames.headers(n, [OK, (b"X-Y", b"1")]),
+    "line feed": lambda n: frames.headers(n, [OK, (b"x", b"1\n2")]),
+    "space around": lambda n: frames.headers(n, [OK, (b"x", b" 1")]),
+    "of a connection": lambda n: frames.headers(n, [OK, (b"transfer-encoding", b"chunked")]),
+    "two lengths": lambda n: frames.headers(n, [OK, (b"content-length", b"1"), (b"content-length", b"2")]),
+    "body too short": lambda n: (
+        frames.headers(n, [OK, (b"content-length", b"3")]) + frames.data(n, b"1") + frames.data(n, b"2", end=True)
+    ),
+    "body too long": lambda n: frames.headers(n, [OK, (b"content-length", b"3")]) + frames.data(n, b"1234"),
+    "no body": lambda n: frames.headers(n, [OK, (b"content-length", b"3")], end=True),
+    "trailers that end nothing": lambda n: frames.headers(n, [OK]) + frames.headers(n, [(b"x", b"y")]),
+    "trailers with a status": lambda n: frames.headers(n, [OK]) + frames.headers(n, [OK], end=True),
+    "101": lambda n: frames.headers(n, [(b":status", b"101")]),
+    "1xx that ends": lambda n: frames.headers(n, [(b":status", b"103")], end=True),
+    "101 times 1xx": lambda n: frames.headers(n, [(b":status", b"103")]) * 101,
+    "window of nothing": lambda n: frames.window(n, 0),
+    "window too large": lambda n: frames.window(n, 2**31 - 1),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+async def test_a_malformed_answer_ends_its_stream_only(kind: str) -> None:
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = by_path(peer.asks(2))
+        good, bad = asked["/good"], asked["/bad"]
+        peer.send(head(good), frames.data(good.stream, b"1"), MALFORMED[kind](bad.stream))
+        if kind != "no body":
+            frame = peer.wait(frames.RST_STREAM, bad.stream)
+            assert frame.number() in (PROTOCOL_ERROR, 3)
+        peer.send(frames.data(good.stream, b"2", end=True))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            good, bad = await at_once(
+                client.get("/good", cast_to=int),
+                client.get("/bad", cast_to=bytes, options=ONCE),
+            )
+            assert good == 12
+            assert type(bad) is RemoteProtocolError
+            await again(client)
+            assert peer.connections == 1
+
+
+# --- who reads -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["silent", "busy"])
+async def test_a_silent_stream_times_out_although_its_sibling_gets_data(first: str) -> None:
+    """The first of them reads for both."""
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = by_path(peer.asks(2))
+        busy, silent = asked["/busy"], asked["/silent"]
+        peer.send(head(busy))
+        until = time.monotonic() + 8
+        while silent.reset is None and time.monotonic() < until:
+            peer.send(frames.data(busy.stream, b"1"))
+            peer.peer.server.pause(0.01)
+            while _has_frame(peer):
+                peer.read()
+        peer.send(frames.data(busy.stream, b"2", end=True))
+        assert silent.reset == CANCEL
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            calls = {}
+            for path in sorted(["busy", "silent"], key=lambda path: path != first):
+                timeout = Timeout(10, read=0.25 if path == "silent" else 10)
+                work = client.get(f"/{path}", cast_to=bytes, options={"timeout": timeout, **ONCE})
+                calls[path] = begin(group, work)
+                await anyio.wait_all_tasks_blocked()
+            with pytest.raises(ReadTimeoutError, match=r"0\.25 s"):
+                await calls["silent"].end()
+            assert not calls["busy"].is_over
+            assert (await calls["busy"].end()).endswith(b"12")
+            await again(client)
+            assert peer.connections == 1
+
+
+def _has_frame(peer: H2Peer) -> bool:
+    import select
+
+    return bool(peer._heard) or bool(select.select([peer.peer.sock], [], [], 0)[0])
+
+
+@pytest.mark.parametrize("reads", ["itself", "another"])
+async def test_a_frame_that_comes_slowly_is_progress(reads: str) -> None:
+    """16 KB may take longer than the read limit, as long as bytes come."""
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = by_path(peer.asks(2))
+        slow = asked["/slow"]
+        peer.send(head(slow))
+        frame = frames.data(slow.stream, b"1" * 30, end=True)
+        peer.judge.sent(frame)
+        for place in range(len(frame)):
+            peer.send_raw(frame[place : place + 1])
+            peer.peer.server.pause(0.04)
+        peer.answer(asked["/other"])
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            order = ["slow", "other"] if reads == "itself" else ["other", "slow"]
+            calls = {}
+            for path in order:
+                timeout = Timeout(10, read=0.6 if path == "slow" else 10)
+                work = client.get(f"/{path}", cast_to=bytes, options={"timeout": timeout, **ONCE})
+                calls[path] = begin(group, work)
+                await anyio.wait_all_tasks_blocked()
+            assert await calls["slow"].end() == b"1" * 30
+            assert await calls["other"].end() == b"1"
+            await again(client)
+
+
+async def test_an_unread_answer_of_20_mb_beside_a_hundred_calls() -> None:
+    large = bytes(20_000_000)
+
+    def app(asked: Asked) -> bytes:
+        return large if asked.path == "/large" else b"1"
+
+    with serve(serving(app)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            async with client.open("GET", "/large") as response:
+                pieces = response.iter_bytes()
+                size = len(await anext(pieces))
+                for _ in range(10):
+                    assert await at_once(*[client.get("/small", cast_to=int) for _ in range(10)]) == [1] * 10
+                assert sum([len(piece) async for piece in pieces]) + size == len(large)
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_a_large_upload_beside_small_calls() -> None:
+    """The upload waits for window all the while."""
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        upload = peer.ask(whole=False)
+        while len(upload.body) < 65_535:
+            peer.read()
+        peer.send(frames.window(0, 2**20))
+        for _ in range(20):
+            peer.answer(peer.ask())
+        assert len(upload.body) == 65_535
+        peer.send(frames.window(upload.stream, 2**20))
+        while not upload.complete:
+            peer.read()
+        assert bytes(upload.body) == BODY
+        peer.answer(upload, b"2")
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            upload = begin(group, client.post("/up", cast_to=int, content=BODY))
+            for _ in range(10):
+                assert await at_once(*[client.post("/", cast_to=int, content=b"12") for _ in range(2)]) == [1, 1]
+            assert await upload.end() == 2
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_ping_and_settings_are_answered_while_somebody_waits() -> None:
+    def script(peer: H2Peer) -> None:
+        asked = peer.ask()
+        peer.sync()
+        peer.send(frames.settings({frames.HEADER_TABLE_SIZE: 0}))
+        peer.wait(frames.SETTINGS, flags=ACK)
+        peer.sync()
+        peer.answer(asked)
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            assert await client.get("/", cast_to=int) == 1
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_a_cancelled_reader_passes_the_baton_on() -> None:
+    started = Signal()
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = by_path(peer.asks(3))
+        peer.sync()
+        started.set()
+        peer.wait(frames.RST_STREAM, asked["/0"].stream)
+        peer.sync()  # somebody reads
+        peer.wait(frames.RST_STREAM, asked["/1"].stream)
+        peer.sync()
+        peer.answer(asked["/2"], b"2")
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            calls = []
+            for n in range(3):
+                calls.append(begin(group, client.get(f"/{n}", cast_to=int)))
+                await anyio.wait_all_tasks_blocked()
+            await started.seen()
+            await calls[0].cancel()
+            await calls[1].cancel()
+            assert await calls[2].end() == 2
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_reader_and_next_reader_cancelled_at_once() -> None:
+    started = Signal()
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = by_path(peer.asks(5))
+        peer.sync()
+        started.set()
+        for n in range(4):
+            while asked[f"/{n}"].reset is None:
+                peer.read()
+        peer.sync()
+        peer.answer(asked["/4"], b"4")
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            calls = []
+            for n in range(5):
+                calls.append(begin(group, client.get(f"/{n}", cast_to=int)))
+                await anyio.wait_all_tasks_blocked()
+            await started.seen()
+            for call in calls[:4]:
+                call._scope.cancel()
+            assert await calls[4].end() == 4
+            await again(client)
+            assert peer.connections == 1
+
+
+@pytest.mark.parametrize("end", [True, False], ids=["answered", "headed"])
+async def test_a_reader_that_has_its_own_answer_passes_the_baton_on(end: bool) -> None:
+    """Also where its body is held unread after that."""
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        first, second, third = peer.asks(3)
+        peer.send(head(first), frames.data(first.stream, b"1", end=end))
+        peer.sync()
+        peer.answer(second, b"2")
+        peer.sync()
+        peer.answer(third, b"3")
+        if not end:
+            peer.send(frames.data(first.stream, b"1", end=True))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            release = anyio.Event()
+
+            async def hold() -> bytes:
+                async with client.open("GET", "/held") as response:
+                    await release.wait()
+                    return await response.read()
+
+            held = begin(group, hold())
+            await anyio.wait_all_tasks_blocked()
+            others = [begin(group, client.get("/", cast_to=int)) for _ in range(2)]
+            assert sorted([await call.end() for call in others]) == [2, 3]
+            await again(client)
+            release.set()
+            assert await held.end() == (b"1" if end else b"11")
+            await again(client)
+            assert peer.connections == 1
+
+
+@pytest.mark.parametrize("how", ["scope", "native"])
+@pytest.mark.parametrize("kind", ["get", "upload", "left"])
+async def test_cancelled_at_every_checkpoint_beside_a_sibling(kind: str, how: Any, anyio_backend_name: str) -> None:
+    """The sibling waits from before and is answered afterwards; nothing of either is torn."""
+    if how == "native" and anyio_backend_name == "trio":
+        pytest.skip("trio has no cancellation but by scopes")
+
+    def script(peer: H2Peer) -> None:
+        waiting: list[Asked] = []
+        while True:
+            asked = peer.ask()
+            if asked.path == "/sibling":
+                waiting.append(asked)
+            elif asked.path == "/now":
+                for one in waiting:
+                    peer.answer(one, b"7")
+                waiting.clear()
+                peer.answer(asked)
+            else:
+                peer.send(head(asked), frames.data(asked.stream, b"4"), frames.window(0, 100_000))
+                peer.send(frames.data(asked.stream, b"2", end=True))
+
+    with serve(scripted(script, {frames.INITIAL_WINDOW_SIZE: 2**20})) as peer:
+        async with client_of(peer) as client:
+            await client.get("/now", cast_to=int)
+
+            async def operation() -> None:
+                if kind == "upload":
+                    assert await client.put("/", cast_to=int, content=BODY[:90_000]) == 42
+                elif kind == "left":
+                    async with client.open("GET", "/") as response:
+                        await anext(response.iter_bytes())
+                else:
+                    assert await client.get("/", cast_to=int) == 42
+
+            reached, n = True, 0
+            while reached:
+                n += 1
+                assert n < 200
+                async with anyio.create_task_group() as group:
+                    sibling = begin(group, client.get("/sibling", cast_to=int, options=ONCE))
+                    await anyio.wait_all_tasks_blocked()
+                    reached = await cancelled_at(n, how, operation)
+                    assert await client.get("/now", cast_to=int, options=ONCE) == 1
+                    assert await sibling.end() == 7
+            assert n > 2
+            assert peer.connections == 1
+
+
+# --- frames in the kernel ------------------------------------------------------------------------------------------
+
+
+class Stuck:
+    """A peer that does not read for a while: what the client has sent stays in the kernel, and in the stream."""
+
+    def __init__(self) -> None:
+        self.go = Signal()
+        self.upload: Asked | None = None
+
+    def __call__(self, peer: H2Peer) -> None:
+        peer.peer.sock.setsockopt(1, 8, 2**16)  # SO_RCVBUF
+        peer.answer(peer.ask())
+        peer.send(frames.window(0, 2**30))
+        self.upload = peer.ask(whole=False)
+        self.go.wait()
+        self.then(peer)
+        assert peer.judge.rest == b""
+
+    def then(self, peer: H2Peer) -> None:
+        peer.serve()
+
+
+async def fill(client: AsyncAPIClient, work: Awaitable[Any]) -> None:
+    """Send until nothing more is taken, and cancel that."""
+    connection = connection_of(client)
+    async with anyio.create_task_group() as group:
+        call = begin(group, work)
+        sent = -1
+        while not connection.stream.unsent or sent != connection.stream.sent:
+            sent = connection.stream.sent
+            await anyio.sleep(0.02)
+        await call.cancel()
+    assert connection.stream.unsent
+
+
+LARGE = bytes(30_000_000)
+
+
+@pytest.mark.parametrize("then", ["get", "upload", "get, cancelled too"])
+async def test_no_frame_is_torn_where_half_of_it_is_in_the_kernel(then: str) -> None:
+    stuck = Stuck()
+    with serve(scripted(stuck, {frames.INITIAL_WINDOW_SIZE: 2**30})) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            await fill(client, client.post("/up", cast_to=int, content=LARGE))
+            if "cancelled" in then:
+                call = begin(group, client.get("/", cast_to=int))
+                await anyio.wait_all_tasks_blocked()
+                await call.cancel()
+            content = {"content": BODY} if then == "upload" else {}
+            method = client.post if then == "upload" else client.get
+            call = begin(group, method("/next", cast_to=int, **content))
+            await anyio.wait_all_tasks_blocked()
+            stuck.go.set()
+            assert await call.end() == 1
+            await again(client)
+            assert peer.connections == 1
+            assert stuck.upload is not None
+            assert stuck.upload.reset == CANCEL
+
+
+async def test_who_reads_sends_what_is_kept() -> None:
+    """A sibling waits already; nobody else sends. It must bring the kept bytes out, or the server waits for ever."""
+    stuck = Stuck()
+
+    def then(peer: H2Peer) -> None:
+        assert stuck.upload is not None
+        peer.wait(frames.RST_STREAM, stuck.upload.stream)
+        peer.serve(b"5")
+
+    stuck.then = then  # type: ignore[method-assign]
+    with serve(scripted(stuck, {frames.INITIAL_WINDOW_SIZE: 2**30})) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            connection = connection_of(client)
+            upload = begin(group, client.post("/up", cast_to=int, content=LARGE))
+            while not connection.stream.unsent:
+                await anyio.sleep(0.01)
+            sibling = begin(group, client.get("/sibling", cast_to=int))
+            await anyio.sleep(0.05)
+            await upload.cancel()
+            assert connection.stream.unsent
+            stuck.go.set()
+            assert await sibling.end() == 5
+            assert await client.get("/", cast_to=int) == 5
+            assert peer.connections == 1
+
+
+async def test_a_reader_that_sends_what_is_kept_loses_nothing_when_cancelled() -> None:
+    """It is cancelled in the moment when data has come: what it has read is still its sibling's."""
+    stuck = Stuck()
+    come = Signal()
+
+    def then(peer: H2Peer) -> None:
+        """Answer the sibling without reading, so that bytes are still kept while the answer comes."""
+        number = stuck.upload.stream + 2  # type: ignore[union-attr]
+        peer.peer.send(b"".join(answer(number, b"77")))
+        come.set()
+        peer.serve()
+
+    stuck.then = then  # type: ignore[method-assign]
+    with serve(scripted(stuck, {frames.INITIAL_WINDOW_SIZE: 2**30})) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            await fill(client, client.post("/up", cast_to=int, content=LARGE))
+            connection = connection_of(client)
+            read = connection.stream.receive
+            reader: list[anyio.CancelScope] = []
+
+            async def receive() -> bytes:
+                data = await read()
+                for scope in reader:
+                    scope.cancel()  # by somebody who runs in the same turn of the loop
+                reader.clear()
+                return data  # type: ignore[no-any-return]
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(type(connection.stream), "receive", lambda self: receive())
+                sibling = begin(group, client.get("/sibling", cast_to=int, options=ONCE))
+                await anyio.wait_all_tasks_blocked()
+                assert connection._reading
+                # The sibling goes to sleep behind a reader that will be cancelled.
+                first = begin(group, client.get("/first", cast_to=int, options=ONCE))
+                await anyio.wait_all_tasks_blocked()
+                reader.append(first._scope)
+                if connection._waiters:
+                    pass
+                stuck.go.set()
+                await come.seen()
+                assert await sibling.end() == 77
+            await again(client)
+            assert peer.connections == 1
