@@ -24,7 +24,8 @@ from anyio_client import (
     ServerSentEvent,
     Timeout,
 )
-from anyio_client._wire.h2 import CONNECTION_WINDOW
+from anyio_client._io.stream import SocketStream
+from anyio_client._wire.h2 import CONNECTION_WINDOW, STREAM_WINDOW
 from tests.conftest import BACKENDS
 from tests.kit.h2cancel import (
     EXTRA,
@@ -153,6 +154,7 @@ async def refused(client: AsyncAPIClient) -> None:
 
 SMALL = random.Random(1).randbytes(150_000)
 LARGE = random.Random(2).randbytes(3_000_000)
+LARGER = random.Random(4).randbytes(6_000_000)
 
 
 def cut(data: bytes) -> Iterator[bytes]:
@@ -234,6 +236,7 @@ async def cancel_everywhere(
     reads: bool,
     siblings: tuple[Operation, ...] = (held, held_up),
     following: Callable[[int], int] = every,
+    before: Callable[[AsyncAPIClient], None] = lambda client: None,
 ) -> int:
     """Cancel at the first, second, ... place until there is none left; how many there were.
 
@@ -244,6 +247,7 @@ async def cancel_everywhere(
     n = 1
     while True:
         server.gate = server.listening = False
+        before(client)
         with anyio.fail_after(10):
             async with anyio.create_task_group() as group:
 
@@ -267,9 +271,16 @@ async def cancel_everywhere(
 
 
 async def cancel_in_every_way(
-    server: H2Server, operation: Operation, means: Means, least: int, ways: list[tuple[Where, bool]], **options: Any
+    server: H2Server,
+    operation: Operation,
+    means: Means,
+    least: int,
+    ways: list[tuple[Where, bool]],
+    *,
+    transport: dict[str, Any] | None = None,
+    **options: Any,
 ) -> None:
-    async with warm(server) as client:
+    async with warm(server, **(transport or {})) as client:
         for where, reads in ways:
             count = await cancel_everywhere(server, client, operation, means, where, reads=reads, **options)
             if where == "checkpoint":
@@ -321,3 +332,392 @@ async def test_a_large_upload_through_a_small_window(kind: str, narrow: str, mea
         way: list[tuple[Where, bool]] = [("checkpoint", kind == "iterator")]
         await cancel_in_every_way(server, operation, means, 30, way, following=lambda n: n * 2 + 3)
         assert len(server.used) == 1
+
+
+# --- a peer that does not read -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The server's and ours."""
+    authority = trustme.CA()
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    theirs.set_alpn_protocols(["h2"])
+    authority.issue_cert("localhost").configure_cert(theirs)
+    ours = ssl.create_default_context()
+    ours.set_alpn_protocols(["h2"])
+    authority.configure_trust(ours)
+    return theirs, ours
+
+
+def over_tls(server: H2Server, context: ssl.SSLContext) -> dict[str, Any]:
+    return {"tls": context, "base_url": f"https://localhost:{server.port}"}
+
+
+def deaf_server(deaf_for: float = 5.0) -> H2Server:
+    """Gives so much window that only the kernel's buffers end it; they are as small as can be."""
+    return H2Server(window=16 * 2**20, receive_buffer=4096, deaf_for=deaf_for)
+
+
+@pytest.fixture
+def waits_for_the_kernel(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each wait for the kernel began with."""
+    waits: list[int] = []
+    flush = SocketStream.flush
+
+    async def counting(self: SocketStream) -> None:
+        waits.append(self.unsent)
+        await flush(self)
+
+    monkeypatch.setattr(SocketStream, "flush", counting)
+    return waits
+
+
+@pytest.mark.parametrize("kind", ["bytes", "async_iterator"])
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_an_upload_to_a_peer_that_does_not_read(
+    secure: bool,
+    kind: str,
+    means: Means,
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
+    waits_for_the_kernel: list[int],
+) -> None:
+    operation = upload(LARGER, "/deaf", kind)
+    with serving(deaf_server(0.004), contexts[0] if secure else None) as server:
+        transport = over_tls(server, contexts[1]) if secure else {}
+        ways: list[tuple[Where, bool]] = [("checkpoint", kind == "bytes")]
+        await cancel_in_every_way(server, operation, means, 3, ways, following=lambda n: n * 3, transport=transport)
+        assert len(server.used) == 1
+    assert len(waits_for_the_kernel) > 3
+
+
+class Flood:
+    """A small piece, then, when it is told to go, more than the kernels keep."""
+
+    def __init__(self) -> None:
+        self.go = anyio.Event()
+        self._left = len(LARGER)
+        self._begun = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._begun:
+            self._begun = True
+            await anyio.lowlevel.checkpoint()
+            return b"x"
+        await self.go.wait()
+        self._left -= 60_000
+        if self._left < 0:
+            raise StopAsyncIteration
+        return bytes(60_000)
+
+
+@contextlib.asynccontextmanager
+async def flooding(server: H2Server, client: AsyncAPIClient) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """An upload is under way; what is given fills the kernel's buffers and cancels it, so that bytes are left over."""
+    flood = Flood()
+    scope = anyio.CancelScope()
+    ended = anyio.Event()
+    connection = connection_of(client)
+
+    async def run() -> None:
+        with scope:
+            await client.post("/flood", cast_to=str, content=lambda: flood)
+        ended.set()
+
+    async def fill() -> None:
+        flood.go.set()
+        await until(lambda: server.is_deaf and connection.stream.unsent, "the kernel's buffers are full")
+        left = connection.stream.unsent
+        await anyio.sleep(0.003)
+        assert connection.stream.unsent == left
+        scope.cancel()
+        await ended.wait()
+        assert connection.stream.unsent >= left
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await until(lambda: connection.exchanges and connection._reading, "the upload is under way")
+        yield fill
+        scope.cancel()
+
+
+async def silent(client: AsyncAPIClient) -> None:
+    """Nothing comes before the gate opens."""
+    assert await client.get("/silent", cast_to=str) == '"fine"'
+
+
+async def test_who_reads_and_flushes_for_others_loses_nothing_when_cancelled(means: Means) -> None:
+    """An upload was cancelled and left half a frame. Who reads now sends that too; then it is cancelled itself."""
+    with serving(deaf_server()) as server:
+        async with warm(server) as client:
+            for n in itertools.count(1):
+                server.gate = server.listening = False
+                over = False
+                with anyio.fail_after(10):
+                    async with flooding(server, client) as fill, anyio.create_task_group() as group:
+
+                        async def direct() -> None:
+                            await until(lambda: server.holding == 3 or (over and server.holding == 2), "all wait")
+                            await fill()
+                            await anyio.sleep(0.001)
+                            server.open_gate()
+
+                        def start() -> None:
+                            group.start_soon(held, client)
+                            group.start_soon(held, client)
+
+                        group.start_soon(direct)
+                        outcome = await cancelled_at(n, means, "checkpoint", lambda: silent(client), start)
+                        over = True
+                    await settle(server, client)
+                if not outcome.reached:
+                    break
+            assert n > 3
+
+
+async def test_what_a_cancelled_upload_leaves_is_sent_although_somebody_reads_already(means: Means) -> None:
+    """Behind the half frame that it leaves stands the window that another one waits to be used."""
+    if means != "scope":
+        pytest.skip("the means make no difference")
+    with serving(deaf_server()) as server:
+        async with warm(server) as client:
+            server.gate = server.listening = False
+            with anyio.fail_after(10):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(silent, client)
+                    await until(lambda: server.holding == 1, "somebody reads")
+                    async with client.open("GET", "/long") as response:
+                        wire: Any = connection_of(client).wire
+                        _, answer = wire._streams.values()
+                        await until(lambda: answer.received == STREAM_WINDOW, "its window is used up")
+                        async with flooding(server, client) as fill:
+                            await fill()
+                        size = len(await anext(aiter(response.iter_raw())))
+                        assert size == STREAM_WINDOW
+                        server.listening = True
+                        with anyio.fail_after(1):
+                            await until(lambda: answer.received == 3 * 2**20, "the rest has come")
+                    server.open_gate()
+                await settle(server, client)
+
+
+# --- connecting --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("where", ["checkpoint", "arrival"])
+async def test_the_others_are_served_over_one_connection_when_its_opener_is_cancelled(
+    secure: bool, where: Where, means: Means, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    sockets = open_sockets()
+    for n in itertools.count(1):
+        with serving(H2Server(slow_settings=0.001), contexts[0] if secure else None) as server:
+            options = over_tls(server, contexts[1]) if secure else {}
+            client = client_of(server, **options, limits=Limits(max_connections=10))
+            tasks = task_count()
+            with anyio.fail_after(10):
+                async with anyio.create_task_group() as group:
+
+                    def start() -> None:
+                        for _ in range(5):
+                            group.start_soon(get, client)
+
+                    outcome = await cancelled_at(n, means, where, lambda: get(client), start)
+                assert task_count() == tasks
+                await get(client)
+            nothing_under_way(client)
+            assert len(server.used) == 1
+            [line] = server.used
+            await until(lambda: not server.live, "no request is left")
+            await until(lambda: credit(client, line) == CONNECTION_WINDOW, "the window is given back")
+            await client.close()
+            assert pool_of(client).open_count == 0
+        assert settled_sockets(sockets) == sockets
+        if not outcome.reached:
+            break
+    assert n > (4 if secure and where == "checkpoint" else 1)
+
+
+# --- the pool ----------------------------------------------------------------------------------------------------
+
+
+async def open_soon(server: H2Server) -> None:
+    await anyio.sleep(0.002)
+    server.open_gate()
+
+
+@pytest.mark.parametrize("where", ["checkpoint", "arrival"])
+async def test_a_call_that_waits_for_a_place_while_others_read(where: Where, means: Means) -> None:
+    async def operation(client: AsyncAPIClient) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(open_soon, server)
+            assert pool_of(client)._machine._connections
+            await get(client)
+
+    with serving(H2Server(streams=2)) as server:
+        await cancel_in_every_way(server, operation, means, 2, [(where, False)])
+        assert len(server.used) == 1
+
+
+@pytest.mark.parametrize("where", ["checkpoint", "arrival"])
+async def test_a_call_that_waits_for_a_place_and_reads_for_others(where: Where, means: Means) -> None:
+    """Nobody reads the two answers that fill the connection, so the call that waits does."""
+    with serving(H2Server(streams=2)) as server:
+        async with warm(server) as client:
+            tasks = task_count()
+            for n in itertools.count(1):
+                server.gate = False
+                with anyio.fail_after(10):
+                    async with client.open("GET", "/hold") as first, client.open("GET", "/hold") as second:
+                        async with anyio.create_task_group() as group:
+                            group.start_soon(open_soon, server)
+                            outcome = await cancelled_at(n, means, where, lambda: get(client))
+                        assert pool_of(client)._machine.waiting_count == 0
+                        assert not pool_of(client)._waiters
+                        assert b"".join([piece async for piece in first.iter_bytes()]) == HELD
+                        assert b"".join([piece async for piece in second.iter_bytes()]) == HELD
+                    assert task_count() == tasks
+                    await settle(server, client)
+                if not outcome.reached:
+                    break
+            assert n > 1
+
+
+async def test_a_call_that_came_before_the_connection_reads_on_it_too(means: Means) -> None:
+    """It waited for another one to connect; the answer that then fills the connection is read by nobody."""
+    if means != "scope":
+        pytest.skip("the means make no difference")
+    with serving(H2Server(streams=1)) as server:
+        client = client_of(server)
+        server.gate = False
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(get, client, name="late")
+                async with client.open("GET", "/hold") as response:
+                    await until(lambda: pool_of(client)._machine.waiting_count, "the other one waits")
+                    server.open_gate()
+                    with anyio.move_on_after(1):
+                        await until(lambda: not pool_of(client)._waiters, "the other one has a place")
+                    waits = pool_of(client)._machine.waiting_count
+                    assert b"".join([piece async for piece in response.iter_bytes()]) == HELD
+        await client.close()
+        assert not waits
+
+
+async def test_a_dropped_answer_gives_its_place_to_the_next_call(means: Means) -> None:
+    if means != "scope":
+        pytest.skip("the means make no difference")
+    with serving(H2Server(streams=1)) as server:
+        async with warm(server) as client:
+            for _ in range(3):
+                await dropped(client)
+                await settle(server, client)
+
+
+# --- PING --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", [get, pieces], ids=lambda f: f.__name__)
+async def test_a_connection_that_is_asked_whether_it_is_alive(operation: Operation, means: Means) -> None:
+    def age(client: AsyncAPIClient) -> None:
+        connection_of(client).idle_since -= 100
+
+    with serving(H2Server()) as server:
+        options = {"transport": {"ping_interval": 0.5}, "before": age}
+        await cancel_in_every_way(server, operation, means, 2, [("checkpoint", True), ("arrival", True)], **options)
+        [line] = server.used
+        assert line.ledger.pings >= 3
+
+
+async def test_pings_while_all_wait(means: Means) -> None:
+    with serving(H2Server()) as server:
+        options = {"transport": {"ping_interval": 0.0005}}
+        await cancel_in_every_way(server, pieces, means, 1, WAYS[:3], **options)
+        [line] = server.used
+        assert line.ledger.pings >= 3
+
+
+# --- the end -----------------------------------------------------------------------------------------------------
+
+
+async def test_closing_ends_everybody_who_waits_although_it_is_cancelled(means: Means) -> None:
+    sockets = open_sockets()
+    for n in itertools.count(1):
+        with serving(H2Server(streams=4)) as server:
+            tasks = task_count()
+            client = client_of(server)
+            await get(client)
+            server.gate = False
+            ended: list[str] = []
+
+            async def ends(operation: Operation, name: str) -> None:
+                with pytest.raises(APIConnectionError):
+                    await operation(client)
+                ended.append(name)
+
+            with anyio.fail_after(10):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(ends, held, "held")
+                    group.start_soon(ends, held_up, "held_up")
+                    group.start_soon(ends, silent, "silent")
+                    async with client.open("GET", "/hold") as response:
+                        await until(lambda: server.holding == 4, "all are under way")
+                        group.start_soon(ends, get, "get")
+                        await until(lambda: pool_of(client)._machine.waiting_count, "one waits for a place")
+                        outcome = await cancelled_at(n, means, "checkpoint", client.close)
+                        with pytest.raises(APIConnectionError):
+                            await response.read()
+            assert sorted(ended) == ["get", "held", "held_up", "silent"]
+            assert task_count() == tasks
+            assert pool_of(client).open_count == 0
+            assert not pool_of(client)._waiters
+            assert not pool_of(client)._connections
+            [line] = server.lines
+            await until(lambda: line.over, "the connection is over")
+            assert line.ledger.farewell
+        assert settled_sockets(sockets) == sockets
+        if not outcome.reached:
+            break
+    assert n > 1
+
+
+# --- at random ---------------------------------------------------------------------------------------------------
+
+
+STORM: list[Operation] = [
+    get, get, post, pieces, streamed, streamed_and_left, opened, begun_and_left, refused,
+    upload(SMALL, "/upload?30000", "async_iterator"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", [param for param in SETTINGS if param.values[0][1] == "scope"], indirect=True)
+async def test_2000_calls_cancelled_at_random_leave_thirty_of_thirty(setting: tuple[Any, Means]) -> None:
+    chance = random.Random(11)
+    ways: list[Means] = ["scope"] if setting[0][0] == "trio" else ["scope", "native", "timeout"]
+    with serving(H2Server(streams=20)) as server:
+        async with warm(server) as client:
+            tasks = task_count()
+            cancelled = 0
+
+            async def one() -> None:
+                nonlocal cancelled
+                operation = chance.choices(STORM, [8, 8, 4, 2, 2, 2, 2, 1, 2, 1])[0]
+                n = chance.choice([1, 1, 2, 2, 3, 4, 6])
+                outcome = await cancelled_at(n, chance.choice(ways), "checkpoint", lambda: operation(client))
+                cancelled += outcome.ended
+
+            with anyio.fail_after(60):
+                for _ in range(40):
+                    async with anyio.create_task_group() as group:
+                        for _ in range(50):
+                            group.start_soon(one)
+            with anyio.fail_after(10):
+                for _ in range(30):
+                    await get(client)
+            assert cancelled > 500
+            assert task_count() == tasks
+            await settle(server, client)
+            assert len(server.lines) == 1

@@ -177,12 +177,25 @@ def _upload(stream: Stream) -> Generator[Pause, None, None]:
 
 
 def _deaf(stream: Stream) -> Generator[Pause, None, None]:
-    """Nothing is read until the server is told to listen, or a moment has passed."""
+    """After the first bytes nothing is read until the server is told to listen, or a moment has passed."""
     line = stream.line
+    yield lambda: stream.received
     line.deaf = True
     until = time.monotonic() + line.server.deaf_for
     yield 0.0
     while not line.server.listening and time.monotonic() < until:
+        yield 0.0005
+    line.deaf = False
+    yield from stream.body()
+    yield from stream.digested()
+
+
+def _flood(stream: Stream) -> Generator[Pause, None, None]:
+    """Reads the first bytes, and nothing more before it is told to listen."""
+    line = stream.line
+    yield lambda: stream.received > 1
+    line.deaf = True
+    while not line.server.listening:
         yield 0.0005
     line.deaf = False
     yield from stream.body()
@@ -259,6 +272,7 @@ HANDLERS: dict[str, Handler] = {
     "/pieces": _pieces,
     "/upload": _upload,
     "/deaf": _deaf,
+    "/flood": _flood,
     "/hold": _hold,
     "/hold/up": _hold_up,
     "/events": _events,
@@ -312,6 +326,10 @@ class H2Server:
     def port(self) -> int:
         assert self.listener is not None
         return self.listener.port
+
+    @property
+    def is_deaf(self) -> bool:
+        return any(line.deaf for line in self.lines)
 
     @property
     def used(self) -> list[Line]:

@@ -63,11 +63,11 @@ def opened(*methods: str, values: dict[int, int] | None = None) -> H2Wire:
     return wire
 
 
-def sending(values: dict[int, int] | None = None, count: int = 1, **headers: str) -> H2Wire:
+def sending(values: dict[int, int] | None = None, count: int = 1, length: str | None = None) -> H2Wire:
     """The same with requests whose bodies are still to come."""
     wire = ready(values)
     for _ in range(count):
-        wire.open(get("POST", **headers), end=False)
+        wire.open(get("POST", **({} if length is None else {"Content-Length": length})), end=False)
     wire.take_output()
     return wire
 
@@ -358,7 +358,7 @@ def test_a_window_may_be_negative() -> None:
     ],
 )
 def test_a_body_that_does_not_fit_its_length_is_misuse_and_harms_no_other(content: bytes, message: str) -> None:
-    wire = sending(**{"Content-Length": "4"})
+    wire = sending(length="4")
     with pytest.raises(WireMisuse, match=f"^{message}$"):
         wire.send(1, content)
         wire.finish(1)
@@ -370,7 +370,7 @@ def test_a_body_that_does_not_fit_its_length_is_misuse_and_harms_no_other(conten
 
 
 def test_a_length_is_counted_over_all_pieces() -> None:
-    wire = sending(**{"Content-Length": "4"})
+    wire = sending(length="4")
     assert wire.send(1, b"abc") == 3
     with pytest.raises(WireMisuse):
         wire.send(1, b"de")
@@ -770,13 +770,18 @@ def test_a_limit_of_no_streams_is_not_the_end() -> None:
 def test_an_exchange_that_is_over_makes_room() -> None:
     wire = opened("GET", values={frames.MAX_CONCURRENT_STREAMS: 1})
     for end in (
-        lambda number: wire.abandon(number),
-        lambda number: wire.receive(frames.rst(number, 0)),
-        lambda number: wire.receive(frames.headers(number, b"")),
-        lambda number: wire.receive(frames.headers(number, OK, end=True)),
-        lambda number: wire.receive(frames.window(number, HIGHEST)),
+        None,
+        frames.rst(3, 0),
+        frames.headers(5, b""),
+        frames.headers(7, OK, end=True),
+        frames.window(9, HIGHEST),
     ):
-        end(wire._last)
+        with pytest.raises(RuntimeError):
+            wire.open(get(), end=True)
+        if end is None:
+            wire.abandon(1)
+        else:
+            wire.receive(end)
         wire.open(get(), end=True)
 
 
@@ -856,10 +861,10 @@ def test_our_ping_and_goodbye() -> None:
 @pytest.mark.parametrize(
     "act",
     [
-        lambda wire: wire.abandon(1),
-        lambda wire: wire.consumed(1, MIB),
-        lambda wire: wire.send(1, b"x"),
-        lambda wire: wire.finish(1),
+        functools.partial(H2Wire.abandon, exchange=1),
+        functools.partial(H2Wire.consumed, exchange=1, size=MIB),
+        functools.partial(H2Wire.send, exchange=1, data=b"x"),
+        functools.partial(H2Wire.finish, exchange=1),
     ],
     ids=["abandon", "consumed", "send", "finish"],
 )
@@ -1213,12 +1218,17 @@ def test_the_connections_window_is_given_back_as_data_arrives() -> None:
 
 def test_a_streams_window_is_given_back_as_data_is_used() -> None:
     wire = opened()
-    feed(wire, frames.headers(1, OK), *[frames.data(1, bytes(CHUNK))] * 32)
+    feed(wire, frames.headers(1, OK), *[frames.data(1, bytes(CHUNK))] * 64)
     assert sent(wire) == []
-    wire.consumed(1, MIB // 4 - 1)
-    assert sent(wire) == []
-    wire.consumed(1, 1)
-    assert credit(sent(wire)) == {1: MIB // 4}
+    used = given_back = updates = 0
+    while used < MIB // 2:
+        wire.consumed(1, MIB // 64)
+        used += MIB // 64
+        output = sent(wire)
+        updates += len(output)
+        given_back += credit(output).get(1, 0)
+        assert 0 <= used - given_back < MIB // 4
+    assert 2 <= updates <= 8  # and not one for each
 
 
 def test_a_streams_window_grows_while_its_reader_keeps_up() -> None:
@@ -1244,14 +1254,16 @@ def test_a_streams_window_grows_while_its_reader_keeps_up() -> None:
     assert wire._h2.remote_flow_control_window(1) <= codec.MAX_STREAM_WINDOW
 
 
-def test_padding_is_given_back_to_a_stream_at_once() -> None:
+def test_padding_is_given_back_to_a_stream_that_nobody_reads() -> None:
     wire = opened()
-    feed(wire, frames.headers(1, OK))
-    for _ in range(MIB // 4 // 256 - 1):
+    feed(wire, frames.headers(1, OK), frames.data(1, b"x"))
+    padding = given_back = 0
+    for _ in range(2 * MIB // 256):  # more than its window
         feed(wire, frames.data(1, pad=255))
-    assert sent(wire) == []
-    feed(wire, frames.data(1, pad=255))
-    assert credit(sent(wire))[1] >= MIB // 4
+        padding += 256
+        given_back += credit(sent(wire)).get(1, 0)
+        assert 0 <= padding - given_back < MIB // 4
+    assert not wire.closing
 
 
 def test_a_stream_that_has_ended_gets_no_window() -> None:
@@ -1343,7 +1355,7 @@ def test_the_compression_stays_in_step(given_up: str) -> None:
 def test_the_connections_window_is_given_back_for_late_data_too() -> None:
     wire = ready()
     arrived = given_back = 0
-    while arrived < codec.CONNECTION_WINDOW * 3 // 4:
+    while arrived < codec.CONNECTION_WINDOW * 5 // 16:
         number = wire.open(get(), end=True)
         feed(wire, frames.headers(number, OK))
         wire.abandon(number)
@@ -1352,8 +1364,7 @@ def test_the_connections_window_is_given_back_for_late_data_too() -> None:
         output = sent(wire)
         assert sum(frame.kind == frames.RST_STREAM for frame in output) == 1
         given_back += credit(output).get(0, 0)
-        assert arrived - given_back <= codec.CONNECTION_WINDOW // 2
-    assert given_back >= codec.CONNECTION_WINDOW // 4
+        assert arrived - given_back < codec.CONNECTION_WINDOW // 4
 
 
 def test_more_late_data_than_the_stream_had_window_ends_the_connection() -> None:
@@ -1455,6 +1466,13 @@ FRAGMENTS = st.one_of(
     ),
     st.binary(max_size=6),
 )
+
+
+def in_two(stream: int, first: bytes, last: bytes, end: bool) -> bytes:
+    """A header block of two frames."""
+    return frames.headers(stream, first, end=end, end_headers=False) + frames.continuation(stream, last)
+
+
 CONTENT = st.sampled_from([b"", b"abc", b"x"]) | st.binary(max_size=5)
 PADS = st.none() | st.sampled_from([0, 1, 255])
 BAD = st.builds(
@@ -1468,15 +1486,7 @@ GOOD = st.one_of(
     st.builds(frames.headers, STREAMS, FRAGMENTS, end=st.booleans(), pad=PADS),
     st.builds(frames.data, STREAMS, CONTENT, end=st.booleans(), pad=PADS),
     st.builds(frames.data, STREAMS, CONTENT, end=st.booleans(), pad=PADS),
-    st.builds(
-        lambda stream, first, last, end: (
-            frames.headers(stream, first, end=end, end_headers=False) + frames.continuation(stream, last)
-        ),
-        STREAMS,
-        FRAGMENTS,
-        FRAGMENTS,
-        st.booleans(),
-    ),
+    st.builds(in_two, STREAMS, FRAGMENTS, FRAGMENTS, st.booleans()),
     st.builds(frames.headers, STREAMS, FRAGMENTS, end_headers=st.booleans(), priority=st.sampled_from([b"", bytes(5)])),
     st.builds(frames.continuation, STREAMS, FRAGMENTS, end_headers=st.booleans()),
     st.builds(frames.rst, STREAMS, st.sampled_from([0, 7, 8, 99])),
@@ -1584,7 +1594,7 @@ class Model:
         self.seen_resets: dict[int, int] = {}
         self.our_window, self.our_initial, self.our_limit = 65_535, 65_535, 1
         self.closing = False
-        self.arrived = self.late = self.given = 0
+        self.arrived = self.given = 0
 
     # what the client does
 
@@ -1680,13 +1690,13 @@ class Model:
             self.highest = number
             self.streams[number] = ServerStream(self.initial)
             assert sum(not stream.closed for stream in self.streams.values()) <= self.limit
-        stream = self.streams.get(number)
         if frame.kind == frames.DATA:
             assert len(frame.payload) <= self.frame_size
             self.client_window -= len(frame.payload)
             assert self.client_window >= 0
-        if stream is None:
-            return  # we have reset it
+        if number not in self.streams:
+            return  # it has reset it
+        stream = self.streams[number]
         if frame.kind == frames.DATA:
             assert not stream.client_ended
             stream.client_window -= len(frame.payload)
@@ -1805,38 +1815,38 @@ class Model:
             assert not stream.blocked or min(stream.window, self.our_window) <= 0
 
     def expect(self, meaning: tuple[Any, ...], expected: list[Any]) -> None:
-        kind, number, *rest = *meaning, 0
-        stream = self.active.get(number)
+        kind, number, rest = meaning[0], meaning[1], meaning[2:]
+        if kind == "settings":
+            if number == frames.MAX_CONCURRENT_STREAMS:
+                self.our_limit = rest[0]
+            elif number == frames.INITIAL_WINDOW_SIZE:
+                for stream in self.active.values():
+                    stream.window += rest[0] - self.our_initial
+                self.our_initial = rest[0]
+        elif kind == "goaway":
+            self.closing = True
+            for each in [each for each in self.active if each > number]:
+                expected.append(Failed(each, "", True, Outcome.REFUSED))
+                self.end(each, None)
+        elif kind == "window" and not number:
+            self.our_window += rest[0]
+        else:
+            if kind == "data":
+                self.arrived += len(rest[0]) + rest[1]
+            if number in self.active:
+                self.expect_of(self.active[number], number, kind, rest, expected)
+
+    def expect_of(
+        self, stream: ClientStream, number: int, kind: str, rest: tuple[Any, ...], expected: list[Any]
+    ) -> None:
         match kind:
-            case "settings":
-                key, value = meaning[1:]
-                if key == frames.MAX_CONCURRENT_STREAMS:
-                    self.our_limit = value
-                elif key == frames.INITIAL_WINDOW_SIZE:
-                    for each in self.active.values():
-                        each.window += value - self.our_initial
-                    self.our_initial = value
-            case "window" if number == 0:
-                self.our_window += rest[0]
-            case "goaway":
-                self.closing = True
-                for each in [each for each in self.active if each > number]:
-                    expected.append(Failed(each, "", True, Outcome.REFUSED))
-                    self.end(each, None)
             case "data":
-                content, extra, end, *_ = rest
-                self.arrived += len(content) + extra
-                if stream is None:
-                    self.late += len(content) + extra
-                    return
-                stream.unread += len(content)
-                stream.padding += extra
-                if content:
-                    expected.append(DataReceived(number, content))
-                if end:
+                stream.unread += len(rest[0])
+                stream.padding += rest[1]
+                if rest[0]:
+                    expected.append(DataReceived(number, rest[0]))
+                if rest[2]:
                     self.answered(number, expected, None)
-            case _ if stream is None:
-                pass
             case "window":
                 stream.window += rest[0]
             case "interim":
@@ -1848,14 +1858,12 @@ class Model:
                     self.answered(number, expected, None)
             case "trailers":
                 self.answered(number, expected, Headers({"t": "u"}))
-            case "reset":
+            case _:  # reset
                 outcome = Outcome.ANSWERED if stream.answered else Outcome.UNKNOWN
                 if rest[0] == ErrorCode.REFUSED_STREAM and not stream.answered:
                     outcome = Outcome.REFUSED
                 expected.append(Failed(number, "", True, outcome))
                 self.end(number, None)
-            case _:
-                pass
 
     def answered(self, number: int, expected: list[Any], trailers: Headers | None) -> None:
         expected.append(Ended(number, trailers))
@@ -1881,7 +1889,7 @@ class Model:
         assert set(wire._streams) == set(self.active)
         assert open_in_h2(wire) == len(self.active)
         withheld = self.arrived - (self.given - (CONNECTION - 65_535))
-        assert 0 <= withheld < CONNECTION // 4 + min(self.late + 1, CONNECTION // 2)
+        assert 0 <= withheld < CONNECTION // 4
         for number, stream in self.active.items():
             size = wire._streams[number].window
             assert STREAM <= size <= GREATEST
@@ -1900,21 +1908,9 @@ class Model:
         assert len(events) == len(self.active)
 
 
-ACTIONS = ["open", "open", "send", "send", "finish", "abandon", "consume", "consume", "read", "read", "read", "answer"]
-ACTIONS += (
-    ["answer"] * 5
-    + ["pump"]
-    + [
-        "reset",
-        "configure",
-        "credit",
-        "credit",
-        "chat",
-        "say_goodbye",
-        "deliver",
-        "deliver",
-        "deliver",
-    ]
+ACTIONS = ["open", "open", "send", "send", "finish", "abandon", "consume", "consume", "read", "read", "read"]
+ACTIONS.extend(
+    ["answer"] * 6 + ["reset", "configure", "credit", "credit", "chat", "say_goodbye", "pump"] + ["deliver"] * 3
 )
 
 
