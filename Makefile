@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 PYTEST = PYTHONDEVMODE=1 PYTHONWARNINGS=error $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz fuzz-short mutants bench bench-short test-all docs servers clean
+.PHONY: help demo test check fuzz fuzz-short mutants bench bench-short test-all interop docs servers clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,8 +19,8 @@ $(VENV)/.stamp-%: pyproject.toml
 	@$(PIP) install --editable . --group $*
 	@touch $@
 
-servers: ## install the servers that are not ours (nginx, etcd, Datasette, ...) for the tests, where that is possible
-	@sh tests/install_servers.sh
+servers: ## install the servers that are not ours (nginx, Hypercorn, etcd, ...) for the tests, where that is possible
+	@sh tests/install_interop.sh --short & sh tests/install_servers.sh; wait
 
 demo: $(VENV)/.stamp-demo ## the tour: a local server, typed calls, a retry, a stream, a list; on asyncio and on trio
 	@$(BIN)/python docs/demo.py
@@ -59,6 +59,10 @@ bench-short: $(VENV)/.stamp-bench
 
 test-all: servers ## the tests on every CPython from 3.11 on that this machine has
 	@sh tests/all_versions.sh
+
+interop: $(VENV)/.stamp-test servers ## HTTP/2 with ten servers that are not ours, on three event loops: one table (ARGS="--servers nginx --loops trio")
+	@sh tests/install_interop.sh
+	@$(BIN)/python tests/interop.py $(ARGS)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .venv-* .hypothesis mutants .servers

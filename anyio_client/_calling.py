@@ -117,6 +117,7 @@ class CallDriver:
         accept: str | None = None,
     ) -> None:
         self.client = client
+        self._now: Callable[[], float] = client._home.now
         self._accept = accept  # of the stream class
         self.options = options  # as the last attempt's hook left them
         self.retries_taken = 0
@@ -128,7 +129,7 @@ class CallDriver:
         self._key = client._idempotency_key(options)
         self._timeout: Timeout = client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
         seconds = client.deadline if isinstance(options.deadline, NotGiven) else options.deadline
-        self.deadline = None if seconds is None else anyio.current_time() + seconds
+        self.deadline = None if seconds is None else self._now() + seconds
         self._max_retries = client.max_retries if isinstance(options.max_retries, NotGiven) else options.max_retries
         self._response: Response | None = None
         self._wrapper: AsyncAPIResponse[Any] | None = None  # the response as a middleware saw it last
@@ -170,7 +171,7 @@ class CallDriver:
 
     async def _run(self, request: Request) -> Deliver | Reject:
         """From the first request to the end, the machine's word for it; Fail is raised."""
-        command = self._step(Begin(anyio.current_time(), request))
+        command = self._step(Begin(self._now(), request))
         while True:
             kind = type(command)
             if kind is Send:
@@ -253,8 +254,8 @@ class CallDriver:
         self._result = None
         # A response of the middleware's own: judged like a server's, without retries.
         judge = Call(attrs.evolve(self._plan, max_retries=0), random.random)
-        judge.step(Begin(anyio.current_time(), response.request or first))
-        command = judge.step(HeadReceived(anyio.current_time(), time.time(), response.head))
+        judge.step(Begin(self._now(), response.request or first))
+        command = judge.step(HeadReceived(self._now(), time.time(), response.head))
         if type(command) is Read:
             event = await self._read()
             command = judge.step(event)
@@ -284,7 +285,7 @@ class CallDriver:
                         raise
                     command = self._step(failed)
                 else:
-                    head = HeadReceived(anyio.current_time(), time.time(), response.head, request=request)
+                    head = HeadReceived(self._now(), time.time(), response.head, request=request)
                     if not self._call.resends(head):
                         return self._shown()
                     command = self._step(head)
@@ -299,11 +300,11 @@ class CallDriver:
             return self._failed(exc, sent[-1], sent[-1])
         if waiting.passed:
             outcome = Outcome.NOT_SENT if len(sent) == 1 else Outcome.UNKNOWN
-            return Expired(anyio.current_time(), outcome if self._response is None else Outcome.ANSWERED)
+            return Expired(self._now(), outcome if self._response is None else Outcome.ANSWERED)
         response = await self._take_given(given, request)
         if response is None:
             self._result = Result(given)
-            return ResultReady(anyio.current_time())
+            return ResultReady(self._now())
         self._result = None
         return self._head(response, sent[-1])
 
@@ -359,7 +360,7 @@ class CallDriver:
         except APIConnectionError as exc:
             return self._failed(exc, request)
         except _Passed:
-            return Expired(anyio.current_time(), Outcome.UNKNOWN)
+            return Expired(self._now(), Outcome.UNKNOWN)
         return self._head(response, None)
 
     async def _send(self, request: Request) -> Response:
@@ -388,7 +389,7 @@ class CallDriver:
         retry: bool | None = None
         if client._has_own_retry_rule and response.head.is_error and self.retries_taken < self._max_retries:
             retry = bool(client._should_retry(response))
-        return HeadReceived(anyio.current_time(), time.time(), response.head, retry, sent)
+        return HeadReceived(self._now(), time.time(), response.head, retry, sent)
 
     async def _send_foreign(self, request: Request) -> Response:
         response = await self.client._transport.send(request, timeout=self._timeout, deadline=self.deadline)
@@ -399,7 +400,7 @@ class CallDriver:
         return response.for_request(request)
 
     def _failed(self, error: APIConnectionError, request: Request, sent: Request | None = None) -> CallEvent:
-        now = anyio.current_time()
+        now = self._now()
         if error.request is None:
             error.request = request
         if isinstance(error, DeadlineExceededError):
@@ -422,14 +423,12 @@ class CallDriver:
             await response.dispose()
             return self._failed(exc, response.request)
         except APIResponseValidationError as exc:
-            return AttemptFailed(anyio.current_time(), exc, Outcome.ANSWERED, Phase.BODY, retryable=False)
+            return AttemptFailed(self._now(), exc, Outcome.ANSWERED, Phase.BODY, retryable=False)
         except ErrorEvent as exc:
-            return AttemptFailed(
-                anyio.current_time(), exc, Outcome.ANSWERED, Phase.BODY, status_code=exc.status_code or 400
-            )
+            return AttemptFailed(self._now(), exc, Outcome.ANSWERED, Phase.BODY, status_code=exc.status_code or 400)
         except _Passed:
-            return Expired(anyio.current_time(), Outcome.ANSWERED, Phase.BODY, response.timings)
-        return ResultReady(anyio.current_time())
+            return Expired(self._now(), Outcome.ANSWERED, Phase.BODY, response.timings)
+        return ResultReady(self._now())
 
     async def _wait(self, command: Wait) -> CallEvent:
         response, self._response = self._response, None
@@ -440,8 +439,8 @@ class CallDriver:
         try:
             request = await self._within(self._wait_and_prepare, command, response)
         except _Passed:
-            return Expired(anyio.current_time())
-        return Woke(anyio.current_time(), request)
+            return Expired(self._now())
+        return Woke(self._now(), request)
 
     async def _wait_and_prepare(self, command: Wait, response: Response | None) -> Request:
         if response is not None:

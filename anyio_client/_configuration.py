@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+import anyio
 import anyio.lowlevel
 
 from ._convert import Codec
 from ._core import build
+from ._io.clock import time_source
 from ._model.given import Omit
 from ._model.headers import Headers
 from .transports._protocol import Transport
@@ -28,15 +30,17 @@ __all__ = [
 class Home:
     """The event loop that a client and its copies belong to: the one that first used them."""
 
-    __slots__ = ("token",)
+    __slots__ = ("now", "token")
 
     def __init__(self) -> None:
         self.token: object = None
+        self.now: Callable[[], float] = anyio.current_time
 
     def check(self) -> None:
         token = anyio.lowlevel.current_token()
         if self.token is None:
             self.token = token
+            self.now = time_source()
         elif self.token != token:
             raise RuntimeError(
                 "this client was first used in another event loop (or thread): make one client for each event loop"

@@ -33,7 +33,6 @@ def _options(
     form: Any,
 ) -> RequestOptions:
     """One set of options from the arguments of a verb. TypeError where two of them are a body."""
-    made = RequestOptions() if options is None else RequestOptions.of(options)
     given = [
         name
         for name, value in (("body", body), ("content", content), ("files", files), ("form", form))
@@ -47,7 +46,7 @@ def _options(
         changes["json_data"] = body
     others = {"content": content, "files": files, "form": form}
     changes |= {name: value for name, value in others.items() if value is not None}
-    return attrs.evolve(made, **changes)
+    return RequestOptions(**changes) if options is None else attrs.evolve(RequestOptions.of(options), **changes)
 
 
 class Verbs:

@@ -1,8 +1,9 @@
 #!/bin/sh
 # The HTTP/2 servers that are not ours, for tests/kit/interop.py: nghttpd, Apache, HAProxy, Caddy, lighttpd, h2o,
-# Hypercorn, Granian. (nginx and Node come with tests/install_servers.sh.) All goes into .servers/, which git does not
-# see. What is there already is left alone; what cannot be installed is named, and its tests are skipped: this script
-# never fails, so that the other tests run everywhere.
+# Hypercorn, Granian; with --short only the last two, which tests/test_interop.py needs, and which are quick. (nginx and
+# Node come with tests/install_servers.sh.) All goes into .servers/, which git does not see. What is there already is left
+# alone; what cannot be installed is named, and its tests are skipped: this script never fails, so that the other tests
+# run everywhere.
 cd "$(dirname "$0")/.." || exit 0
 # lighttpd comes with its module for TLS, which depends on it.
 DEBIAN_PACKAGES="nghttp2-server apache2-bin haproxy caddy lighttpd-mod-openssl h2o"
@@ -69,6 +70,6 @@ python_servers() {
 }
 
 python_servers &
-debian
+[ "$1" = --short ] || debian
 wait
 exit 0

@@ -137,9 +137,11 @@ def frame(request: Request) -> None:
         request.method = check_method(request.method)
     if "host" not in headers:
         headers["Host"] = request.url.netloc
-    for name in _SINGLE:
-        if len(headers.get_list(name)) > 1:
-            raise ValueError(f"a request has one {name} field, not several")
+    names = [name.lower() for name, _ in headers.multi_items()]
+    if len(names) != len(set(names)):
+        for name in _SINGLE:
+            if names.count(name.lower()) > 1:
+                raise ValueError(f"a request has one {name} field, not several")
     if "transfer-encoding" in headers:
         raise ValueError("Transfer-Encoding cannot be set: the protocol chooses it (RFC 9112 section 6.1)")
     length = body.length if isinstance(body, StreamedBody) else len(body)

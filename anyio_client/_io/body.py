@@ -42,7 +42,7 @@ class BodyStream:
         self._clock = clock
         self._pool = pool
         self._done = False
-        self._began = anyio.current_time()
+        self._began = clock.now()
 
     def __aiter__(self) -> BodyStream:
         return self
@@ -100,7 +100,7 @@ class BodyStream:
         self._exchange.abandon()
         timings = self._clock.timings
         if timings.body is None:
-            now = anyio.current_time()
+            now = self._clock.now()
             timings.body = now - self._began
             timings.total = now - self._clock.began
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from types import TracebackType
 
 import anyio
+import anyio.lowlevel
 
 from .._model.errors import (
     APIConnectionError,
@@ -21,7 +23,7 @@ from .._model.errors import (
 from .._model.request import Request
 from .._model.timeouts import Timeout, Timings
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "time_source"]
 
 _LIMITS = {
     Phase.POOL: (PoolTimeoutError, "no connection was free", "pool"),
@@ -32,6 +34,13 @@ _LIMITS = {
     Phase.RECEIVE: (ReadTimeoutError, "the server sent nothing", "read"),
     Phase.BODY: (ReadTimeoutError, "the server sent nothing more of the body", "read"),
 }
+
+
+def time_source() -> Callable[[], float]:
+    """``anyio.current_time`` of the running event loop, which need not be looked for again each time."""
+    token = anyio.lowlevel.current_token()
+    loop_time: Callable[[], float] | None = getattr(token.native_token, "time", None)  # asyncio's loop has its own
+    return loop_time or token.backend_class.current_time
 
 
 class Clock:
@@ -47,6 +56,7 @@ class Clock:
         "began",
         "body_size",
         "deadline",
+        "now",
         "outcome",
         "phase",
         "request",
@@ -58,7 +68,8 @@ class Clock:
         self.request: Request = request
         self.timeout: Timeout = timeout
         self.deadline: float = math.inf if deadline is None else deadline
-        self.began: float = anyio.current_time()
+        self.now: Callable[[], float] = time_source()
+        self.began: float = self.now()
         self.timings: Timings = Timings()
         self.phase: Phase = Phase.POOL
         self.outcome: Outcome = Outcome.NOT_SENT
@@ -85,7 +96,7 @@ class Clock:
         """From now on this phase, for at most *limit* seconds; DeadlineExceededError where the deadline has passed."""
         self.phase = phase
         self._limited_by = limit
-        now = anyio.current_time()
+        now = self.now()
         if now >= self.deadline:
             # A peer that always has something ready can keep a cancellation from being delivered: look for ourselves.
             raise self.timeout_error()
@@ -99,12 +110,12 @@ class Clock:
 
     def check(self) -> None:
         """Raise the error of the limit that has passed, if one has: for loops that may go round without waiting."""
-        if self._scope is not None and anyio.current_time() >= self._scope.deadline:
+        if self._scope is not None and self.now() >= self._scope.deadline:
             raise self.timeout_error()
 
     def timeout_error(self) -> APITimeoutError:
         """The error for the limit that has passed."""
-        now = anyio.current_time()
+        now = self.now()
         self.timings.total = now - self.began
         if now >= self.deadline:
             message = f"The deadline passed in phase {self.phase.value} ({self.timings})."

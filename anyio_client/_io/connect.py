@@ -129,7 +129,7 @@ class Connector:
 
         ConnectError or TLSError where that fails (outcome not_sent).
         """
-        began = anyio.current_time()
+        began = clock.now()
         clock.allow(Phase.CONNECT, clock.timeout.connect)
         try:
             addresses = await _resolve(url.host, url.port)
@@ -140,7 +140,7 @@ class Connector:
             message = f"Cannot connect to {url.netloc}: {exc}"
             raise ConnectError(message, request=clock.request, phase=Phase.CONNECT, outcome=Outcome.NOT_SENT) from exc
         stream = SocketStream(sock)
-        clock.timings.connect = anyio.current_time() - began
+        clock.timings.connect = clock.now() - began
         if url.scheme != "https":
             return stream, "http/1.1" if self._http1 else "h2"
         try:
@@ -151,7 +151,7 @@ class Connector:
             raise
 
     async def _start_tls(self, below: SocketStream, url: URL, clock: Clock) -> TLSStream:
-        began = anyio.current_time()
+        began = clock.now()
         clock.phase = Phase.TLS  # the limit for connecting goes on
         stream = TLSStream(below, self._context(), url.host)
         try:
@@ -162,7 +162,7 @@ class Connector:
             error = TLSError(message, request=clock.request, phase=Phase.TLS, outcome=Outcome.NOT_SENT)
             error.retryable = not isinstance(exc, ssl.SSLCertVerificationError)
             raise error from exc
-        clock.timings.tls = anyio.current_time() - began
+        clock.timings.tls = clock.now() - began
         return stream
 
     def _agreed(self, stream: TLSStream, url: URL, clock: Clock) -> str:

@@ -94,10 +94,12 @@ class Connection:
         "_pool",
         "_reading",
         "_settled",
+        "_unpushed",
         "_waiters",
         "began",
         "exchanges",
         "idle_since",
+        "now",
         "number",
         "origin",
         "received",
@@ -114,7 +116,7 @@ class Connection:
         stream: Stream,
         wire: Wire,
         pool: _Pool,
-        began: float,
+        now: Callable[[], float],
         keepalive: KeepAlive | None = None,
     ) -> None:
         self.number: int = number
@@ -122,8 +124,9 @@ class Connection:
         self.stream: Stream = stream
         self.wire: Wire = wire
         self.shared: bool = wire.http_version == "HTTP/2"  # it may carry several exchanges at once
-        self.began: float = began
-        self.idle_since: float = began
+        self.now: Callable[[], float] = now
+        self.began: float = now()
+        self.idle_since: float = self.began
         self.used: bool = False  # it has carried an exchange
         self.received: int = 0  # bytes, decrypted
         self.exchanges: dict[int, Owner] = {}
@@ -133,6 +136,7 @@ class Connection:
         self._settled: bool = wire.settled
         self._lost: OSError | None = None  # why nothing can be read any more
         self._reading = False  # somebody has the baton
+        self._unpushed = False  # something is queued that somebody is about to push
         self._waiters: dict[Waiter, None] = {}  # those who sleep, the longest first
         self._flushing: anyio.Event | None = None  # set when whoever flushes has flushed some
 
@@ -269,7 +273,7 @@ class Connection:
         keepalive = self._keepalive
         if keepalive is None or self.exchanges or self._reading:
             return True
-        if anyio.current_time() - self.idle_since < keepalive.interval:
+        if self.now() - self.idle_since < keepalive.interval:
             return True
         answer = _Answer(self)
         try:
@@ -294,9 +298,24 @@ class Connection:
 
     def push(self) -> None:
         """Hand the codec's output to the stream. OSError where the connection is lost."""
+        self._unpushed = False
         output = self.wire.take_output()
         if output:
             self.stream.send_nowait(output)
+
+    async def push_with_others(self) -> None:
+        """The same, in one write with what tasks that run now are about to send; for a connection where somebody reads.
+
+        Costs a turn of the event loop, which a write and a record of TLS for each of many requests cost several times.
+        """
+        self._unpushed = True
+        await anyio.lowlevel.checkpoint()
+        if self._unpushed:
+            self.push()
+
+    @property
+    def has_reader(self) -> bool:
+        return self._reading
 
     def push_quietly(self) -> None:
         """The same where nobody is there to hear of a failure: reading will tell."""
@@ -337,7 +356,7 @@ class Connection:
             self._pool.broke(self)
             return
         if not self.exchanges:
-            self.idle_since = anyio.current_time()
+            self.idle_since = self.now()
         self._pool.freed(self)
 
     def _lose(self, exc: OSError) -> None:

@@ -160,7 +160,7 @@ class Exchange(Waiter):
         connection, clock = self._connection, self._clock
         connection.used = True
         wire, stream = connection.wire, connection.stream
-        began = anyio.current_time()
+        began = clock.now()
         clock.allow(Phase.SEND, clock.timeout.write)
         body = request.body
         self._begins = connection.position
@@ -172,7 +172,10 @@ class Exchange(Waiter):
             raise clock.error(LocalProtocolError, f"The request cannot be sent: {exc}") from exc
         lost: OSError | None = None
         try:
-            connection.push()
+            if connection.shared and connection.has_reader:
+                await connection.push_with_others()
+            else:
+                connection.push()
         except StreamClosed as exc:
             raise self._closed() from exc
         except OSError as exc:
@@ -180,13 +183,13 @@ class Exchange(Waiter):
         self._note_sent()
         if lost is not None or (not rest and not stream.unsent):
             self._body_sent = True
-            clock.timings.send = anyio.current_time() - began
+            clock.timings.send = clock.now() - began
             clock.allow(Phase.RECEIVE, clock.timeout.read)
             head = await self._read_head()
         else:
             head = await self._send_while_reading(rest)
         self._body_sent = True  # or given up: from here on we wait for the server only
-        clock.timings.first_byte = anyio.current_time() - began - (clock.timings.send or 0.0)
+        clock.timings.first_byte = clock.now() - began - (clock.timings.send or 0.0)
         clock.outcome = Outcome.ANSWERED
         clock.phase = Phase.BODY
         clock.body_size = 0
@@ -329,7 +332,7 @@ class Exchange(Waiter):
     async def _send_body(self, body: bytes | memoryview | StreamedBody) -> None:
         """Send what the stream still keeps, then the body, then wait for the child's answer under the read limit."""
         clock = self._clock
-        began = anyio.current_time()
+        began = clock.now()
         try:
             try:
                 await self._drain()
@@ -358,7 +361,7 @@ class Exchange(Waiter):
                 raise self._closed() from exc
             # The server reads no more; it may have said why. The child will find out.
         self._body_sent = True
-        clock.timings.send = anyio.current_time() - began
+        clock.timings.send = clock.now() - began
         clock.allow(Phase.RECEIVE, clock.timeout.read)
 
     async def _send_pieces(self, body: StreamedBody) -> None:

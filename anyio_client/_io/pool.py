@@ -113,7 +113,7 @@ class ConnectionPool:
         self._last_ticket += 1
         ticket = self._last_ticket
         origin = url.origin
-        now = anyio.current_time()
+        now = clock.now()
         waiter = self._waiters[ticket] = _Waiter(origin, now)
         try:
             self._step(machine.Wanted(ticket, origin, now, self._connector.may_share(url), first))
@@ -121,7 +121,7 @@ class ConnectionPool:
                 if waiter.answer is None:
                     clock.allow(Phase.POOL, clock.timeout.pool)
                     await waiter.wait(list(self._shared.get(origin, {}).values()))
-                    clock.timings.queue = anyio.current_time() - now
+                    clock.timings.queue = clock.now() - now
                 answer, waiter.answer = waiter.answer, None
                 match answer:
                     case machine.Use():
@@ -134,7 +134,7 @@ class ConnectionPool:
                         pass
         except BaseException:
             if isinstance(waiter.answer, machine.Use):  # it came too late: somebody else may have it
-                self._step(machine.Freed(waiter.answer.connection, anyio.current_time()))
+                self._step(machine.Freed(waiter.answer.connection, clock.now()))
             else:
                 self._step(machine.GaveUp(ticket))
             raise
@@ -149,12 +149,11 @@ class ConnectionPool:
             self._step(machine.OpenFailed(number, exc))
             return
         wire = _make_wire(version)
-        now = anyio.current_time()
-        connection = Connection(number, origin, stream, wire, self, now, self._keepalive)
+        connection = Connection(number, origin, stream, wire, self, clock.now, self._keepalive)
         self._connections[number] = connection
         if connection.shared:
             self._shared.setdefault(origin, {})[number] = connection
-        self._step(machine.Opened(number, wire.capacity(), now, wire.settled))
+        self._step(machine.Opened(number, wire.capacity(), connection.began, wire.settled))
 
     @staticmethod
     def _refusal(answer: machine.Refuse, clock: Clock) -> APIConnectionError:
@@ -189,15 +188,14 @@ class ConnectionPool:
     # -- for connections
 
     def freed(self, connection: Connection) -> None:
-        self._step(machine.Freed(connection.number, anyio.current_time(), connection.wire.keepalive()))
+        self._step(machine.Freed(connection.number, connection.now(), connection.wire.keepalive()))
 
     def broke(self, connection: Connection) -> None:
         connection.close()
         self._step(machine.Broke(connection.number))
 
     def capacity_changed(self, connection: Connection) -> None:
-        now = anyio.current_time()
-        self._step(machine.CapacityChanged(connection.number, connection.wire.capacity(), now))
+        self._step(machine.CapacityChanged(connection.number, connection.wire.capacity(), connection.now()))
 
     def _unshare(self, connection: Connection) -> None:
         book = self._shared.get(connection.origin)

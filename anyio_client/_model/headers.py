@@ -195,7 +195,10 @@ class Headers(MutableMapping[str, str]):
         if not isinstance(name, str):
             return False
         key = name.lower()
-        return any(field[0] == key for field in self._fields)
+        for field in self._fields:  # noqa: SIM110  # three times as fast as any()
+            if field[0] == key:
+                return True
+        return False
 
     def __iter__(self) -> Iterator[str]:
         return iter({field[0]: field[1] for field in self._fields}.values())

@@ -5,7 +5,9 @@ Every client here is checked at its end: no slot, stream, baton, task or socket 
 
 from __future__ import annotations
 
+import functools
 import random
+import socket
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -13,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 
 from anyio_client import (
     APIConnectionError,
@@ -41,6 +44,7 @@ from tests.kit.h2peer import (
     PROTOCOL_ERROR,
     REFUSED_STREAM,
     Asked,
+    Call,
     H2Peer,
     Signal,
     again,
@@ -65,8 +69,9 @@ ONCE = {"max_retries": 0}
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a leak of credit shows after kilobytes."""
     monkeypatch.setattr(wire, "STREAM_WINDOW", 2**16)
+    monkeypatch.setattr(wire, "_Stream", functools.partial(wire._Stream, window=2**16))
     monkeypatch.setattr(wire, "MAX_STREAM_WINDOW", 2**17)
-    monkeypatch.setattr(wire, "CONNECTION_WINDOW", 2**19)
+    monkeypatch.setattr(wire, "CONNECTION_WINDOW", 2**18)
 
 
 def by_path(asked: list[Asked]) -> dict[str, Asked]:
@@ -153,14 +158,13 @@ async def test_credit_is_given_back_for_what_nobody_reads(how: str) -> None:
 
     def script(peer: H2Peer) -> None:
         peer.answer(peer.ask())
-        for _ in range(16):
+        for _ in range(8):
             asked = peer.ask()
             peer.send(head(asked))
-            peer.pour(asked, bytes(2**16), end=False)
-            peer.sync()
+            peer.pour(asked, bytes(2**16), end=False)  # all that its window allows
         asked = peer.ask()
         peer.send(head(asked))
-        peer.pour(asked, bytes(2**20))
+        peer.pour(asked, bytes(2**19))
         peer.serve()
 
     with serve(scripted(script)) as peer:
@@ -172,7 +176,7 @@ async def test_credit_is_given_back_for_what_nobody_reads(how: str) -> None:
                 await client.get("/", cast_to=bytes, options={"deadline": 0.05} if how == "deadline" else {})
 
             async with anyio.create_task_group() as group:
-                for _ in range(16):
+                for _ in range(8):
                     request = Request("GET", f"{peer.url}/unread")
                     if how == "cancelled":
                         with anyio.move_on_after(0.05):
@@ -188,10 +192,10 @@ async def test_credit_is_given_back_for_what_nobody_reads(how: str) -> None:
                         elif how == "left":
                             await response.aclose()
                         del response
-                assert await client.get("/", cast_to=bytes) == bytes(2**20)
+                assert await client.get("/", cast_to=bytes) == bytes(2**19)
                 group.cancel_scope.cancel()
             for response in held:
-                await response.aclose()
+                await response.dispose()
             held.clear()
             await again(client)
             assert peer.connections == 1
@@ -285,8 +289,7 @@ async def test_a_smaller_window_by_settings_is_kept() -> None:
     def script(peer: H2Peer) -> None:
         peer.answer(peer.ask())
         asked = peer.ask(whole=False)
-        while len(asked.body) < 65_535:
-            peer.read()
+        peer.until(lambda: len(asked.body) == 65_535)
         peer.send(frames.settings({frames.INITIAL_WINDOW_SIZE: 10}), frames.window(0, 2**20))
         peer.sync()
         assert peer.judge._streams[asked.stream].window == 10 - 65_535
@@ -294,8 +297,7 @@ async def test_a_smaller_window_by_settings_is_kept() -> None:
         peer.sync()
         assert len(asked.body) == 65_535
         peer.send(frames.window(asked.stream, 2**20))
-        while not asked.complete:
-            peer.read()
+        peer.until(lambda: asked.complete)
         peer.answer(asked)
         peer.serve()
 
@@ -341,8 +343,7 @@ async def test_an_early_answer_is_delivered_and_the_rest_not_sent(kind: str, bod
     def script(peer: H2Peer) -> None:
         peer.answer(peer.ask())
         asked = peer.ask(whole=False)
-        while len(asked.body) < 65_535:
-            peer.read()
+        peer.until(lambda: len(asked.body) == 65_535)
         reset = [frames.rst(asked.stream, NO_ERROR)] if "reset" in kind else []
         peer.send(*answer(asked, status=EARLY[kind]), *reset)
         if not reset:
@@ -593,6 +594,7 @@ MALFORMED: dict[str, Callable[[int], bytes]] = {
     "space around": lambda n: frames.headers(n, [OK, (b"x", b" 1")]),
     "of a connection": lambda n: frames.headers(n, [OK, (b"transfer-encoding", b"chunked")]),
     "two lengths": lambda n: frames.headers(n, [OK, (b"content-length", b"1"), (b"content-length", b"2")]),
+    "no length": lambda n: frames.headers(n, [OK, (b"content-length", b"one")]),
     "body too short": lambda n: (
         frames.headers(n, [OK, (b"content-length", b"3")]) + frames.data(n, b"1") + frames.data(n, b"2", end=True)
     ),
@@ -732,19 +734,19 @@ async def test_an_unread_answer_of_20_mb_beside_a_hundred_calls() -> None:
 
 async def test_a_large_upload_beside_small_calls() -> None:
     """The upload waits for window all the while."""
+    stuck = Signal()
 
     def script(peer: H2Peer) -> None:
         peer.answer(peer.ask())
         upload = peer.ask(whole=False)
-        while len(upload.body) < 65_535:
-            peer.read()
+        peer.until(lambda: len(upload.body) == 65_535)
         peer.send(frames.window(0, 2**20))
+        stuck.set()
         for _ in range(20):
             peer.answer(peer.ask())
         assert len(upload.body) == 65_535
         peer.send(frames.window(upload.stream, 2**20))
-        while not upload.complete:
-            peer.read()
+        peer.until(lambda: upload.complete)
         assert bytes(upload.body) == BODY
         peer.answer(upload, b"2")
         peer.serve()
@@ -753,6 +755,7 @@ async def test_a_large_upload_beside_small_calls() -> None:
         async with client_of(peer) as client, anyio.create_task_group() as group:
             await again(client)
             upload = begin(group, client.post("/up", cast_to=int, content=BODY))
+            await stuck.seen()
             for _ in range(10):
                 assert await at_once(*[client.post("/", cast_to=int, content=b"12") for _ in range(2)]) == [1, 1]
             assert await upload.end() == 2
@@ -785,9 +788,9 @@ async def test_a_cancelled_reader_passes_the_baton_on() -> None:
         asked = by_path(peer.asks(3))
         peer.sync()
         started.set()
-        peer.wait(frames.RST_STREAM, asked["/0"].stream)
+        peer.given_up(asked["/0"])
         peer.sync()  # somebody reads
-        peer.wait(frames.RST_STREAM, asked["/1"].stream)
+        peer.given_up(asked["/1"])
         peer.sync()
         peer.answer(asked["/2"], b"2")
         peer.serve()
@@ -815,9 +818,7 @@ async def test_reader_and_next_reader_cancelled_at_once() -> None:
         asked = by_path(peer.asks(5))
         peer.sync()
         started.set()
-        for n in range(4):
-            while asked[f"/{n}"].reset is None:
-                peer.read()
+        peer.given_up(*[asked[f"/{n}"] for n in range(4)])
         peer.sync()
         peer.answer(asked["/4"], b"4")
         peer.serve()
@@ -882,9 +883,10 @@ async def test_cancelled_at_every_checkpoint_beside_a_sibling(kind: str, how: An
         pytest.skip("trio has no cancellation but by scopes")
 
     def script(peer: H2Peer) -> None:
+        peer.send(frames.window(0, 2**30))
         waiting: list[Asked] = []
         while True:
-            asked = peer.ask()
+            asked = peer.ask(whole=False)
             if asked.path == "/sibling":
                 waiting.append(asked)
             elif asked.path == "/now":
@@ -893,10 +895,14 @@ async def test_cancelled_at_every_checkpoint_beside_a_sibling(kind: str, how: An
                 waiting.clear()
                 peer.answer(asked)
             else:
-                peer.send(head(asked), frames.data(asked.stream, b"4"), frames.window(0, 100_000))
+                peer.until(lambda asked=asked: asked.complete or asked.reset is not None or len(asked.body) == 65_535)
+                if not asked.complete:
+                    peer.send(frames.window(asked.stream, 100_000))
+                    peer.until(lambda asked=asked: asked.complete or asked.reset is not None)
+                peer.send(head(asked), frames.data(asked.stream, b"4"))
                 peer.send(frames.data(asked.stream, b"2", end=True))
 
-    with serve(scripted(script, {frames.INITIAL_WINDOW_SIZE: 2**20})) as peer:
+    with serve(scripted(script)) as peer:
         async with client_of(peer) as client:
             await client.get("/now", cast_to=int)
 
@@ -919,7 +925,7 @@ async def test_cancelled_at_every_checkpoint_beside_a_sibling(kind: str, how: An
                     reached = await cancelled_at(n, how, operation)
                     assert await client.get("/now", cast_to=int, options=ONCE) == 1
                     assert await sibling.end() == 7
-            assert n > 2
+            assert n > 1
             assert peer.connections == 1
 
 
@@ -927,132 +933,133 @@ async def test_cancelled_at_every_checkpoint_beside_a_sibling(kind: str, how: An
 
 
 class Stuck:
-    """A peer that does not read for a while: what the client has sent stays in the kernel, and in the stream."""
+    """A peer that does not read for a while: what the client has sent stays in the kernel, and in the stream.
 
-    def __init__(self) -> None:
+    First it takes requests that wait (``siblings`` of them), then one with a large body.
+    """
+
+    def __init__(self, then: Callable[[H2Peer, list[Asked]], None] | None = None, siblings: int = 0) -> None:
         self.go = Signal()
+        self.then = then
+        self.siblings = siblings
         self.upload: Asked | None = None
 
     def __call__(self, peer: H2Peer) -> None:
-        peer.peer.sock.setsockopt(1, 8, 2**16)  # SO_RCVBUF
+        peer.peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
         peer.answer(peer.ask())
         peer.send(frames.window(0, 2**30))
+        siblings = peer.asks(self.siblings)
         self.upload = peer.ask(whole=False)
         self.go.wait()
-        self.then(peer)
-        assert peer.judge.rest == b""
-
-    def then(self, peer: H2Peer) -> None:
-        peer.serve()
-
-
-async def fill(client: AsyncAPIClient, work: Awaitable[Any]) -> None:
-    """Send until nothing more is taken, and cancel that."""
-    connection = connection_of(client)
-    async with anyio.create_task_group() as group:
-        call = begin(group, work)
-        sent = -1
-        while not connection.stream.unsent or sent != connection.stream.sent:
-            sent = connection.stream.sent
-            await anyio.sleep(0.02)
-        await call.cancel()
-    assert connection.stream.unsent
+        try:
+            if self.then is not None:
+                self.then(peer, siblings)
+            peer.serve()
+        finally:
+            assert peer.judge.rest == b""
+            assert self.upload.reset == CANCEL
 
 
 LARGE = bytes(30_000_000)
 
 
-@pytest.mark.parametrize("then", ["get", "upload", "get, cancelled too"])
+async def fill(client: AsyncAPIClient, group: TaskGroup) -> Call:
+    """Send until nothing more is taken."""
+    connection = connection_of(client)
+    call = begin(group, client.post("/up", cast_to=int, content=LARGE))
+    sent = -1
+    while not connection.stream.unsent or sent != connection.stream.sent:
+        sent = connection.stream.sent
+        await anyio.sleep(0.02)
+    return call
+
+
+def stuck_server(stuck: Stuck) -> Any:
+    return serve(scripted(stuck, {frames.INITIAL_WINDOW_SIZE: 2**30}))
+
+
+@pytest.mark.parametrize("then", ["get", "upload", "get, after one that is cancelled too"])
 async def test_no_frame_is_torn_where_half_of_it_is_in_the_kernel(then: str) -> None:
     stuck = Stuck()
-    with serve(scripted(stuck, {frames.INITIAL_WINDOW_SIZE: 2**30})) as peer:
+    with stuck_server(stuck) as peer:
         async with client_of(peer) as client, anyio.create_task_group() as group:
             await again(client)
-            await fill(client, client.post("/up", cast_to=int, content=LARGE))
+            upload = await fill(client, group)
+            await upload.cancel()
+            assert connection_of(client).stream.unsent
             if "cancelled" in then:
                 call = begin(group, client.get("/", cast_to=int))
                 await anyio.wait_all_tasks_blocked()
                 await call.cancel()
-            content = {"content": BODY} if then == "upload" else {}
-            method = client.post if then == "upload" else client.get
-            call = begin(group, method("/next", cast_to=int, **content))
+            if then == "upload":
+                call = begin(group, client.post("/next", cast_to=int, content=BODY))
+            else:
+                call = begin(group, client.get("/next", cast_to=int))
             await anyio.wait_all_tasks_blocked()
             stuck.go.set()
             assert await call.end() == 1
             await again(client)
             assert peer.connections == 1
-            assert stuck.upload is not None
-            assert stuck.upload.reset == CANCEL
 
 
-async def test_who_reads_sends_what_is_kept() -> None:
-    """A sibling waits already; nobody else sends. It must bring the kept bytes out, or the server waits for ever."""
-    stuck = Stuck()
+async def test_who_reads_sends_what_a_cancelled_sibling_left() -> None:
+    """Nobody else sends: without it the server would wait for the rest of a frame for ever."""
 
-    def then(peer: H2Peer) -> None:
+    def then(peer: H2Peer, siblings: list[Asked]) -> None:
         assert stuck.upload is not None
-        peer.wait(frames.RST_STREAM, stuck.upload.stream)
-        peer.serve(b"5")
+        peer.given_up(stuck.upload)
+        peer.answer(siblings[0], b"5")
 
-    stuck.then = then  # type: ignore[method-assign]
-    with serve(scripted(stuck, {frames.INITIAL_WINDOW_SIZE: 2**30})) as peer:
+    stuck = Stuck(then, siblings=1)
+    with stuck_server(stuck) as peer:
         async with client_of(peer) as client, anyio.create_task_group() as group:
             await again(client)
-            connection = connection_of(client)
-            upload = begin(group, client.post("/up", cast_to=int, content=LARGE))
-            while not connection.stream.unsent:
-                await anyio.sleep(0.01)
-            sibling = begin(group, client.get("/sibling", cast_to=int))
-            await anyio.sleep(0.05)
+            sibling = begin(group, client.get("/sibling", cast_to=int, options=ONCE))
+            await anyio.wait_all_tasks_blocked()
+            upload = await fill(client, group)
             await upload.cancel()
-            assert connection.stream.unsent
+            assert connection_of(client).stream.unsent
             stuck.go.set()
             assert await sibling.end() == 5
-            assert await client.get("/", cast_to=int) == 5
+            await again(client)
             assert peer.connections == 1
 
 
 async def test_a_reader_that_sends_what_is_kept_loses_nothing_when_cancelled() -> None:
-    """It is cancelled in the moment when data has come: what it has read is still its sibling's."""
-    stuck = Stuck()
-    come = Signal()
+    """It is cancelled in the very moment when an answer has come, which is its sibling's."""
+    flushing = Signal()
 
-    def then(peer: H2Peer) -> None:
-        """Answer the sibling without reading, so that bytes are still kept while the answer comes."""
-        number = stuck.upload.stream + 2  # type: ignore[union-attr]
-        peer.peer.send(b"".join(answer(number, b"77")))
-        come.set()
-        peer.serve()
+    def then(peer: H2Peer, siblings: list[Asked]) -> None:
+        peer.send(frames.ping())  # now the reader looks at what is kept
+        flushing.wait()
+        peer.answer(by_path(siblings)["/sibling"], b"77")
+        peer.peer.server.pause(0.05)
 
-    stuck.then = then  # type: ignore[method-assign]
-    with serve(scripted(stuck, {frames.INITIAL_WINDOW_SIZE: 2**30})) as peer:
+    stuck = Stuck(then, siblings=2)
+    with stuck_server(stuck) as peer:
         async with client_of(peer) as client, anyio.create_task_group() as group:
             await again(client)
-            await fill(client, client.post("/up", cast_to=int, content=LARGE))
+            reader = begin(group, client.get("/reader", cast_to=int, options=ONCE))
+            await anyio.wait_all_tasks_blocked()
+            sibling = begin(group, client.get("/sibling", cast_to=int, options=ONCE))
+            await anyio.wait_all_tasks_blocked()
+            upload = await fill(client, group)
+            await upload.cancel()
             connection = connection_of(client)
-            read = connection.stream.receive
-            reader: list[anyio.CancelScope] = []
+            assert connection.stream.unsent
+            receive = type(connection.stream).receive
 
-            async def receive() -> bytes:
-                data = await read()
-                for scope in reader:
-                    scope.cancel()  # by somebody who runs in the same turn of the loop
-                reader.clear()
-                return data  # type: ignore[no-any-return]
+            async def cancelled_meanwhile(stream: Any) -> bytes:
+                data: bytes = await receive(stream)
+                reader._scope.cancel()  # by somebody who runs in the same turn of the loop
+                return data
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(type(connection.stream), "receive", lambda self: receive())
-                sibling = begin(group, client.get("/sibling", cast_to=int, options=ONCE))
-                await anyio.wait_all_tasks_blocked()
-                assert connection._reading
-                # The sibling goes to sleep behind a reader that will be cancelled.
-                first = begin(group, client.get("/first", cast_to=int, options=ONCE))
-                await anyio.wait_all_tasks_blocked()
-                reader.append(first._scope)
-                if connection._waiters:
-                    pass
-                stuck.go.set()
-                await come.seen()
+                patch.setattr(type(connection.stream), "receive", cancelled_meanwhile)
+                stuck.go.set()  # the ping still comes to the old one
+                while connection._flushing is None:
+                    await anyio.sleep(0.01)
+                flushing.set()
                 assert await sibling.end() == 77
             await again(client)
             assert peer.connections == 1

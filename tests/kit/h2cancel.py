@@ -63,7 +63,7 @@ class Ledger:
         place = 0
         while len(self.rest) - place >= 9:
             size = int.from_bytes(self.rest[place : place + 3], "big")
-            assert size <= 16_384, "a frame that is too long, or no frame at all"
+            assert size <= 16_384, f"a frame that is too long, or no frame at all: {self.rest[place : place + 100]!r}"
             if len(self.rest) - place < 9 + size:
                 break
             kind, flags = self.rest[place + 3], self.rest[place + 4]
@@ -292,6 +292,7 @@ class H2Server:
         streams: int = 100,
         window: int = 65_535,
         connection_step: int = 0,
+        gives_credit: bool = True,
         receive_buffer: int = 0,
         slow_settings: float = 0.0,
         deaf_for: float = 0.004,
@@ -299,11 +300,13 @@ class H2Server:
         self.streams = streams
         self.window = window
         self.connection_step = connection_step
+        self.gives_credit = gives_credit  # as soon as anything comes; otherwise what it gives at first must do
         self.receive_buffer = receive_buffer
         self.slow_settings = slow_settings
         self.deaf_for = deaf_for
         self.gate = True
         self.listening = True
+        self.closed = False
         self.holding = 0  # requests that wait for the gate
         self.refused: set[str] = set()
         self.lines: list[Line] = []
@@ -416,6 +419,8 @@ class Line:
             if sock not in readable:
                 return True
         data = sock.recv(65_536)
+        if self.server.closed:  # what is left may be records of TLS, which nobody decrypts any more
+            return False
         if not data:
             assert not self.ledger.rest or not self.ledger.farewell, "half a frame after GOAWAY"
             return False
@@ -440,7 +445,7 @@ class Line:
         if step and self.connection_received == self.connection_granted:
             self.connection_granted += step
             self.h2.increment_flow_control_window(step)
-        elif credit and not step:
+        elif credit and not step and self.server.gives_credit:
             self.connection_granted += credit
             self.h2.increment_flow_control_window(credit)
         return True
@@ -501,9 +506,8 @@ def serving(server: H2Server, context: ssl.SSLContext | None = None) -> Iterator
         try:
             yield server
         finally:
+            server.closed = True
             server.open_gate()
-            for line in server.lines:
-                line.wake()
 
 
 # --- cancelling --------------------------------------------------------------------------------------------------

@@ -34,11 +34,11 @@ from .peers import Peer, Script, ScriptedServer
 __all__ = [
     "CANCEL",
     "INTERNAL_ERROR",
-    "NO_ERROR",
     "JSON",
+    "NO_ERROR",
     "PROTOCOL_ERROR",
-    "REFUSED_STREAM",
     "QUICK",
+    "REFUSED_STREAM",
     "Asked",
     "Call",
     "H2Peer",
@@ -331,6 +331,15 @@ class H2Peer:
 
     def asks(self, count: int, *, whole: bool = True) -> list[Asked]:
         return [self.ask(whole=whole) for _ in range(count)]
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Read until that is so."""
+        while not condition():
+            self.read()
+
+    def given_up(self, *asked: Asked) -> None:
+        """Until the client has reset these."""
+        self.until(lambda: all(one.reset is not None for one in asked))
 
     def sync(self) -> None:
         """Until the client has read everything that was sent, and whatever it sent before that is here."""

@@ -68,8 +68,10 @@ function answer(request, response) {
 if (certificate) {
   const files = { cert: fs.readFileSync(certificate), key: fs.readFileSync(key) };
   const sessions = new Set();
+  // What was to be written to a stream that is reset stays counted as the session's memory (10 MB at most, by default):
+  // further streams would be refused.
   http2
-    .createSecureServer({ ...files, allowHTTP1: true }, answer)
+    .createSecureServer({ ...files, allowHTTP1: true, maxSessionMemory: 10_000 }, answer)
     .on('session', (session) => {
       sessions.add(session);
       session.on('close', () => sessions.delete(session));
