@@ -513,7 +513,11 @@ class CallDriver:
         )
         credentials = client.auth_headers if foreign else ()
         headers, omitted = build.build_headers(
-            client.default_headers, options.headers, foreign=foreign, credentials=credentials
+            client.default_headers,
+            options.headers,
+            foreign=foreign,
+            credentials=credentials,
+            kept=client._kept_headers,
         )
         own = frozenset[str]() if isinstance(options.headers, NotGiven) else {name.lower() for name in options.headers}
         if self._accept is not None and "accept" not in own and headers.get("accept") == DEFAULT_ACCEPT:

@@ -27,6 +27,7 @@ from ._configuration import (
 )
 from ._convert import Codec
 from ._core import retry as _retry
+from ._core.build import KeptHeaders
 from ._core.call import Delivery
 from ._core.messages import find_message
 from ._core.retry import RetryPolicy
@@ -123,6 +124,7 @@ class AsyncAPIClient(Verbs):
         self._custom_query: dict[str, object] = {}
         self._record: Recorder | None = None
         self._home = Home()
+        self._kept_headers = KeptHeaders()
         self._closed = False
         self._auth_headers: Mapping[str, str] = {}
         self._owns_transport = True
@@ -257,6 +259,7 @@ class AsyncAPIClient(Verbs):
                 if isinstance(value, functools.cached_property):  # resources: they hold the client
                     new.__dict__.pop(name, None)
         new._owns_transport = False
+        new._kept_headers = KeptHeaders()
         new._configure(changes)
         return new
 

@@ -18,6 +18,7 @@ from .._model.url import URL, join_path, looks_absolute, refuse_scheme
 
 __all__ = [
     "basic_credentials",
+    "KeptHeaders",
     "build_headers",
     "build_url",
     "check_body_allowed",
@@ -89,19 +90,42 @@ def _over_raw(low: str, high: str) -> str:
     return "&".join([*kept, high] if high else kept)
 
 
+class KeptHeaders:
+    """The fields below the request, checked and laid over each other once, as long as they stay the same."""
+
+    __slots__ = ("_given", "_headers", "_omitted")
+
+    def __init__(self) -> None:
+        self._given: tuple[tuple[str, str | Omit], ...] = ()
+        self._headers = Headers()
+        self._omitted: set[str] = set()
+
+    def of(self, below: Mapping[str, str | Omit]) -> tuple[Headers, set[str]]:
+        """The fields, and the lower-case names that were omitted; both are the caller's own."""
+        given = tuple(below.items())
+        if given != self._given:
+            headers = Headers()
+            self._omitted = headers.apply(below)
+            self._given, self._headers = given, headers
+        return self._headers.copy(), self._omitted.copy()
+
+
 def build_headers(
     below: Mapping[str, str | Omit],
     own: Mapping[str, str | Omit] | NotGiven,
     *,
     foreign: bool,
     credentials: Iterable[str] = (),
+    kept: KeptHeaders | None = None,
 ) -> tuple[Headers, frozenset[str]]:
     """The fields of a request, and the lower-case names that were omitted.
 
     *below*: everything below the request; *own*: the request's. *foreign*: the request leads to another origin,
-    where nothing named in *credentials* goes either, whatever its name looks like; it counts as omitted.
+    where nothing named in *credentials* goes either, whatever its name looks like; it counts as omitted. *kept*: what
+    the last request made of *below*.
     """
-    headers = Headers()
+    if kept is None:
+        kept = KeptHeaders()
     withheld: set[str] = set()
     if foreign:
         # What was omitted stays so: it tells the other origin nothing.
@@ -112,7 +136,9 @@ def build_headers(
             for name, value in below.items()
             if isinstance(value, Omit) or (passes_to_other_origin(name) and name.lower() not in secret)
         }
-    omitted = headers.apply(below) | withheld
+        kept = KeptHeaders()
+    headers, omitted = kept.of(below)
+    omitted |= withheld
     if not isinstance(own, NotGiven):
         added = headers.apply(own)
         omitted = {name for name in omitted | added if name not in headers}

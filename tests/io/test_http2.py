@@ -10,12 +10,13 @@ import random
 import socket
 import time
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
 import pytest
 from anyio.abc import TaskGroup
+from hpack import Encoder
 
 from anyio_client import (
     APIConnectionError,
@@ -35,7 +36,7 @@ from anyio_client import (
 from anyio_client._wire import h2 as wire
 from tests.kit import frames
 from tests.kit.cancel import cancelled_at
-from tests.kit.frames import ACK, END_STREAM
+from tests.kit.frames import ACK
 from tests.kit.h2peer import (
     CANCEL,
     INTERNAL_ERROR,
@@ -1061,5 +1062,418 @@ async def test_a_reader_that_sends_what_is_kept_loses_nothing_when_cancelled() -
                     await anyio.sleep(0.01)
                 flushing.set()
                 assert await sibling.end() == 77
+            await again(client)
+            assert peer.connections == 1
+
+
+# --- asking whether the peer is alive --------------------------------------------------------------------------------
+
+
+def asking(interval: float, timeout: float | None, **options: Any) -> HTTPTransport:
+    return HTTPTransport(http1=False, ping_interval=interval, ping_timeout=timeout, **options)
+
+
+async def test_a_silent_connection_is_asked() -> None:
+    def script(peer: H2Peer) -> None:
+        asked = peer.ask()
+        for _ in range(3):
+            frame = peer.wait(frames.PING)
+            assert not frame.flags & ACK
+            peer.send(frames.ping(frame.payload, ack=True))
+        peer.answer(asked)
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer, asking(0.1, 10)) as client:
+            assert await client.get("/", cast_to=int, options=ONCE) == 1
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_a_connection_that_does_not_answer_is_lost_for_all_on_it() -> None:
+    def script(peer: H2Peer) -> None:
+        if peer.number > 1:
+            peer.serve()
+        asked = peer.asks(2)
+        peer.send(head(by_path(asked)["/1"]))
+        peer.wait(frames.PING)
+        peer.until_gone()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer, asking(0.2, 0.2)) as client:
+            works = [client.post(f"/{n}", cast_to=int) for n in range(2)]
+            lost = await at_once(*works)
+            assert [type(one) for one in lost] == [ConnectionLostError] * 2
+            assert "PING" in str(lost[0])
+            assert [one.outcome for one in lost] == [Outcome.UNKNOWN, Outcome.ANSWERED]
+            assert pool_of(client).open_count == 0
+            await again(client)
+            assert peer.connections == 2
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+@pytest.mark.parametrize("alive", [True, False])
+async def test_an_idle_connection_is_asked_before_it_is_used_again(alive: bool, calls: int) -> None:
+    def script(peer: H2Peer) -> None:
+        if peer.number > 1:
+            peer.serve()
+        peer.answer(peer.ask())
+        frame = peer.wait(frames.PING)
+        assert len(peer.judge.asked) == 1, "a request was sent before the answer came"
+        if not alive:
+            peer.until_gone()
+        peer.peer.server.pause(0.05)
+        peer.send(frames.ping(frame.payload, ack=True))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer, asking(0.2, 10 if alive else 0.3), max_retries=0) as client:
+            await again(client)
+            await anyio.sleep(0.3)
+            assert await at_once(*[client.post("/", cast_to=int) for _ in range(calls)]) == [1] * calls
+            assert peer.connections == (1 if alive else 2)
+            await again(client)
+
+
+async def test_a_connection_that_was_used_just_now_is_not_asked() -> None:
+    def script(peer: H2Peer) -> None:
+        try:
+            peer.serve()
+        finally:
+            assert frames.PING not in {frame.kind for frame in peer.judge.frames}
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer, asking(30, 10)) as client:
+            await again(client)
+            await again(client)
+            assert peer.connections == 1
+
+
+async def test_a_dead_connection_with_kept_bytes_is_found_too() -> None:
+    """Half a frame of a cancelled upload is kept, the peer reads no more: who waits asks all the same."""
+    gone = Signal()
+
+    def script(peer: H2Peer) -> None:
+        if peer.number > 1:
+            peer.serve()
+        peer.peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        peer.answer(peer.ask())
+        peer.send(frames.window(0, 2**30))
+        peer.asks(2)
+        peer.ask(whole=False)
+        gone.wait()
+
+    with serve(scripted(script, {frames.INITIAL_WINDOW_SIZE: 2**30})) as peer:
+        async with client_of(peer, asking(1.0, 0.3)) as client, anyio.create_task_group() as group:
+            await again(client)
+            waiting = [begin(group, client.get("/", cast_to=int, options=ONCE)) for _ in range(2)]
+            await anyio.wait_all_tasks_blocked()
+            upload = await fill(client, group)
+            await upload.cancel()
+            await waiting[0].cancel()  # the other begins to read where bytes are kept
+            with pytest.raises(ConnectionLostError):
+                with anyio.fail_after(5):
+                    await waiting[1].end()
+            gone.set()
+            await again(client)
+            assert peer.connections == 2
+
+
+# --- the end -----------------------------------------------------------------------------------------------------------
+
+
+async def test_closing_ends_what_is_under_way() -> None:
+    ready = Signal()
+    goodbye: list[int] = []
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = by_path(peer.asks(4, whole=False))
+        peer.send(head(asked["/body"]), head(asked["/held"]))
+        peer.until(lambda: len(asked["/upload"].body) == 65_535)
+        peer.sync()
+        ready.set()
+        goodbye.append(peer.wait(frames.GOAWAY).number(4))
+        assert peer.until_gone() == b""
+
+    with serve(scripted(script, {frames.MAX_CONCURRENT_STREAMS: 4})) as peer:
+        transport = HTTPTransport(http1=False, limits=Limits(max_connections=1))
+        async with client_of(peer, transport) as client, anyio.create_task_group() as group:
+            await again(client)
+
+            async def hold() -> None:
+                async with client.open("GET", "/held") as response:
+                    await anyio.sleep(0.3)
+                    await response.read()
+
+            calls = [
+                begin(group, client.get("/head", cast_to=int)),
+                begin(group, client.get("/body", cast_to=int)),
+                begin(group, client.post("/upload", cast_to=int, content=BODY)),
+                begin(group, hold()),
+            ]
+            await ready.seen()
+            calls.append(begin(group, client.get("/queued", cast_to=int)))
+            await anyio.wait_all_tasks_blocked()
+            await client.close()
+            for call in calls:
+                with pytest.raises(APIConnectionError) as caught:
+                    await call.end()
+                assert type(caught.value) is APIConnectionError
+                assert len(caught.value.attempts) <= 1
+    assert goodbye == [NO_ERROR]
+    with serve(scripted(H2Peer.serve)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+
+
+async def test_closing_while_a_frame_is_half_in_the_kernel() -> None:
+    done = Signal()
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        peer.send(frames.window(0, 2**30))
+        peer.ask(whole=False)
+        done.wait()
+
+    with serve(scripted(script, {frames.INITIAL_WINDOW_SIZE: 2**30})) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            upload = await fill(client, group)
+            await client.close()
+            with pytest.raises(APIConnectionError) as caught:
+                await upload.end()
+            assert type(caught.value) is APIConnectionError
+            done.set()
+
+
+async def test_closing_while_nothing_is_under_way_says_goodbye() -> None:
+    goodbye: list[int] = []
+
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        goodbye.append(peer.wait(frames.GOAWAY).number(4))
+        peer.until_gone()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+    assert goodbye == [NO_ERROR]
+
+
+# --- what a hostile server tries ---------------------------------------------------------------------------------------
+
+FLOOD = 1500
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a flood is one sooner."""
+    monkeypatch.setattr(wire, "MAX_IDLE_FRAMES", 1000)
+
+
+def bomb(stream: int) -> bytes:
+    """A field of 4000 bytes, once in the table and then named by a byte each time: 20 MB of fields."""
+    big = frames.block([OK], Encoder()) + b"\x40\x01x" + b"\x7f" + bytes([0xA1, 0x1E]) + b"y" * 4000
+    return frames.headers(stream, big, end_headers=False) + frames.continuation(stream, b"\xbe" * 5000)
+
+
+def chain(stream: int) -> Iterator[bytes]:
+    yield frames.headers(stream, frames.block([OK]), end_headers=False)
+    while True:
+        yield frames.continuation(stream, frames.block([(b"a", b"b" * 1000)]), end_headers=False)
+
+
+def empty_chain(stream: int) -> Iterator[bytes]:
+    yield frames.headers(stream, frames.block([OK]), end_headers=False)
+    yield from [frames.continuation(stream, b"", end_headers=False)] * FLOOD
+
+
+def noise(seed: int) -> bytes:
+    return random.Random(seed).randbytes(100_000)
+
+
+# What comes, by the stream of the call that waits; that of the call that has its head is two less.
+HOSTILE: dict[str, Callable[[int], bytes | Iterator[bytes]]] = {
+    "CONTINUATION without end": chain,
+    "empty CONTINUATION": empty_chain,
+    "SETTINGS": lambda n: frames.settings({frames.HEADER_TABLE_SIZE: 100}) * FLOOD,
+    "empty SETTINGS": lambda n: frames.settings() * FLOOD,
+    "PING": lambda n: frames.ping() * FLOOD,
+    "PING answers": lambda n: frames.ping(ack=True) * FLOOD,
+    "RST_STREAM": lambda n: frames.rst(1, CANCEL) * FLOOD,
+    "WINDOW_UPDATE": lambda n: frames.window(0, 1) * FLOOD,
+    "WINDOW_UPDATE of a stream": lambda n: frames.window(n, 1) * FLOOD,
+    "empty DATA": lambda n: frames.data(n - 2) * FLOOD,
+    "padding": lambda n: frames.data(n - 2, pad=9) * FLOOD,
+    "PRIORITY": lambda n: frames.priority(n) * FLOOD,
+    "unknown": lambda n: frames.raw(0xEE, 0, 0, b"x") * FLOOD,
+    "unknown of a stream": lambda n: frames.raw(0xEE, 0, n, b"x") * FLOOD,
+    "GOAWAY": lambda n: frames.goaway(n + 2) * FLOOD,
+    "header bomb": bomb,
+    "connection's window": lambda n: frames.window(0, 2**31 - 1),
+    "window by SETTINGS": lambda n: frames.window(n, 2**30) + frames.settings({frames.INITIAL_WINDOW_SIZE: 2**31 - 1}),
+    "connection's window by nothing": lambda n: frames.window(0, 0),
+    "bad window in SETTINGS": lambda n: frames.settings({frames.INITIAL_WINDOW_SIZE: 2**31}),
+    "bad frame size in SETTINGS": lambda n: frames.settings({frames.MAX_FRAME_SIZE: 1}),
+    "bad size of SETTINGS": lambda n: frames.raw(frames.SETTINGS, 0, 0, b"12345"),
+    "SETTINGS of a stream": lambda n: frames.raw(frames.SETTINGS, 0, n),
+    "DATA of no stream": lambda n: frames.data(0, b"1"),
+    "push": lambda n: frames.push_promise(n, 2, [(b":method", b"GET")]),
+    "even stream": lambda n: frames.headers(2, [OK]),
+    "stream of the future": lambda n: frames.headers(n + 2, [OK]),
+    "stream of the past": lambda n: frames.headers(1, [OK]),
+    "data of the past": lambda n: frames.data(1, b"1"),
+    "frame too large": lambda n: frames.raw(frames.DATA, 0, n - 2, bytes(16_385)),
+    "padding longer than the frame": lambda n: frames.raw(frames.DATA, frames.PADDED, n - 2, b"\x09123"),
+    "interrupted block": lambda n: frames.headers(n, frames.block([OK]), end_headers=False) + frames.ping(),
+    "CONTINUATION of nothing": lambda n: frames.continuation(n, frames.block([OK])),
+    "bad field block": lambda n: frames.headers(n, b"\xff" * 20),
+    "noise 1": lambda n: noise(1),
+    "noise 2": lambda n: noise(2),
+    "zeros": lambda n: bytes(100_000),
+}
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("kind", HOSTILE)
+async def test_what_breaks_a_connection_fails_its_calls_and_nothing_else(kind: str) -> None:
+    goodbyes: list[int] = []
+
+    def script(peer: H2Peer) -> None:
+        if peer.number > 1:
+            peer.serve()
+        peer.answer(peer.ask())
+        first, second = peer.asks(2)
+        peer.send(head(first), frames.data(first.stream, b"1"))
+        peer.sync()
+        made = HOSTILE[kind](second.stream)
+        try:
+            for piece in [made] if isinstance(made, bytes) else made:
+                peer.send_raw(piece)
+        except OSError:  # closed meanwhile
+            return
+        try:
+            goodbyes.append(peer.wait(frames.GOAWAY).number(4))
+            peer.until_gone()
+        except OSError:
+            pass
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer, max_retries=0) as client, anyio.create_task_group() as group:
+            await again(client)
+            calls = []
+            for path in ("/headed", "/waiting"):
+                calls.append(begin(group, client.get(path, cast_to=bytes)))
+                await anyio.wait_all_tasks_blocked()
+            for call, outcome in zip(calls, (Outcome.ANSWERED, Outcome.UNKNOWN), strict=True):
+                with pytest.raises(RemoteProtocolError) as caught:
+                    await call.end()
+                assert caught.value.outcome is outcome
+            assert pool_of(client).open_count == 0
+            await again(client)
+            assert peer.connections == 2
+    assert all(goodbyes)
+
+
+@pytest.mark.usefixtures("small_windows")
+@pytest.mark.parametrize("whose", ["stream", "reset stream", "connection"])
+async def test_more_data_than_a_window_allows(whose: str) -> None:
+    def script(peer: H2Peer) -> None:
+        if peer.number > 1:
+            peer.serve()
+        peer.answer(peer.ask())
+        count = 8 if whose == "connection" else 1
+        asked = peer.asks(count, whole=False)
+        peer.send(*[head(one) for one in asked])
+        if whose == "reset stream":
+            peer.given_up(asked[0])
+        for one in asked:
+            for _ in range(9 if whose == "connection" else 70):
+                peer.send(frames.data(one.stream, bytes(1000)))
+        peer.until_gone()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer, max_retries=0) as client, anyio.create_task_group() as group:
+            await again(client)
+            if whose == "connection":
+                pytest.skip("it is given back as data arrives")
+            if whose == "reset stream":
+                async with client.open("GET", "/"):
+                    pass
+                with pytest.raises(RemoteProtocolError):
+                    await client.get("/", cast_to=int)
+            else:
+                held = anyio.Event()
+
+                async def hold() -> None:
+                    async with client.open("GET", "/held") as response:
+                        await held.wait()
+                        await response.read()
+
+                holding = begin(group, hold())
+                await anyio.wait_all_tasks_blocked()
+                with pytest.raises(RemoteProtocolError):
+                    await client.get("/", cast_to=int)
+                held.set()
+                with pytest.raises(RemoteProtocolError):
+                    await holding.end()
+            await again(client)
+            assert peer.connections == 2
+
+
+@pytest.mark.parametrize("kind", ["PING", "CONTINUATION", "unknown"])
+async def test_a_flood_without_end_takes_little_memory(kind: str) -> None:
+    """The peer never reads what it makes us answer."""
+
+    def script(peer: H2Peer) -> None:
+        if peer.number > 1:
+            peer.serve()
+        asked = peer.ask()
+        if kind == "CONTINUATION":
+            peer.send_raw(frames.headers(asked.stream, frames.block([OK]), end_headers=False))
+            piece = frames.continuation(asked.stream, bytes(16_000), end_headers=False)
+        else:
+            piece = (frames.ping() if kind == "PING" else frames.raw(0xEE, 0, 0, b"x" * 50)) * 1000
+        while True:
+            peer.send_raw(piece)
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer, max_retries=0) as client:
+            tracemalloc.start()
+            try:
+                with pytest.raises(RemoteProtocolError):
+                    await client.get("/", cast_to=bytes)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak < 8_000_000
+            await again(client)
+            assert peer.connections == 2
+
+
+@pytest.mark.parametrize("size", [1, 16_000])
+async def test_a_peer_that_never_pauses_does_not_pass_the_deadline(size: int) -> None:
+    """Nor keeps a sibling, or a cancellation, waiting."""
+
+    def script(peer: H2Peer) -> None:
+        asked = peer.ask()
+        peer.send(head(asked))
+        piece = frames.data(asked.stream, bytes(size)) * (1000 if size == 1 else 1)
+        while asked.reset is None:
+            if peer.judge.room(asked.stream) >= 1000 * size:
+                peer.judge.sent(piece)
+                peer.send_raw(piece)
+                if not _has_frame(peer):
+                    continue
+            peer.read()
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client:
+            began = time.monotonic()
+            with pytest.raises(DeadlineExceededError):
+                await client.get("/", cast_to=bytes, options={"deadline": 0.3})
+            assert time.monotonic() - began < 5
             await again(client)
             assert peer.connections == 1
