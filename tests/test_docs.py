@@ -162,3 +162,12 @@ def test_the_links_of_the_page_lead_somewhere(page: str) -> None:
         if anchor:
             titles = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, anchor
+
+
+def test_every_test_that_the_table_of_http2_names_exists() -> None:
+    root = pathlib.Path(__file__).parent
+    named = set(re.findall(r"`(test_\w+)`", (root.parent / "docs" / "http2.md").read_text()))
+    files = [*(root / "wire").glob("*.py"), *(root / "io").glob("*.py")]
+    there = {name for path in files for name in re.findall(r"def (test_\w+)", path.read_text())}
+    assert len(named) > 40
+    assert named - there == set()

@@ -413,7 +413,8 @@ class Line:
         left = max(0.0, self.timers[0][0] - time.monotonic()) if self.timers else 15.0
         pending = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
         if not pending or self.deaf:
-            readable, _, _ = select.select([self.pipe[0], *([] if self.deaf else [sock])], [], [], left)
+            watched: list[Any] = [self.pipe[0]] if self.deaf else [self.pipe[0], sock]
+            readable, _, _ = select.select(watched, [], [], left)
             if self.pipe[0] in readable:
                 os.read(self.pipe[0], 1000)
             if sock not in readable:

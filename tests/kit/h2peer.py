@@ -308,7 +308,7 @@ class H2Peer:
         while not self._heard:
             self.peer.sock.settimeout(seconds)
             data = self.peer.sock.recv(65536)
-            if not data:
+            if not data or self.peer.server._closing:  # which takes TLS from a socket that is being read
                 raise ConnectionError("the client has gone")
             self._heard.extend(self.judge.feed(data))
         return self._heard.popleft()
@@ -331,6 +331,13 @@ class H2Peer:
 
     def asks(self, count: int, *, whole: bool = True) -> list[Asked]:
         return [self.ask(whole=whole) for _ in range(count)]
+
+    def poll(self) -> None:
+        """Take in what comes within a moment."""
+        try:
+            self.read(0.01)
+        except TimeoutError:
+            pass
 
     def until(self, condition: Callable[[], object]) -> None:
         """Read until that is so."""
@@ -424,7 +431,7 @@ App: TypeAlias = "Callable[[Asked], bytes | None]"
 class Served:
     """What the whole server has seen, over all its connections."""
 
-    asked: list[Asked] = attrs.field(factory=list[Asked])
+    asked: list[Asked] = attrs.field(factory=list[Asked], repr=False)
     reset: list[int] = attrs.field(factory=list[int])
     most_open: int = 0
     torn: int = 0  # connections that ended in the middle of a frame

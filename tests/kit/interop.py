@@ -302,6 +302,7 @@ certfile = "{at.certificate}"
 keyfile = "{at.key}"
 keep_alive_max_requests = {at.requests or 1000}
 {silence}
+graceful_timeout = 0.2
 loglevel = "WARNING"
 """
     return [at.root / "bin/hypercorn", "--config", at.write("conf.toml", conf), "interop_app:app"]

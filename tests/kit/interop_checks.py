@@ -64,7 +64,7 @@ class Sizes:
 FULL = Sizes(
     body=20_000_000, reload_seconds=4, limit_alone=1_000, limit_bursts=25, soak=10_000, left=12, cancelled=200
 )
-SHORT = Sizes(body=2_000_000, reload_seconds=0.8, limit_alone=210, limit_bursts=6, soak=500, left=4, cancelled=60)
+SHORT = Sizes(body=1_000_000, reload_seconds=0.6, limit_alone=105, limit_bursts=6, soak=500, left=4, cancelled=32)
 
 
 @attrs.frozen
@@ -392,10 +392,14 @@ async def left(place: Place) -> None:
 
 
 async def cancelled(place: Place) -> str | None:
-    """Half of the calls are cancelled at any moment: the others are answered."""
+    """Half of the calls are cancelled at any moment: the others are answered.
+
+    With retries, because a server may count a stream that was reset until it has taken its frames out of its queue
+    (nginx does), and meanwhile refuse another one (RFC 9113 section 5.1.2): that is retried whatever the method.
+    """
     chance = place.random
     bodies = [chance.randbytes(size) for size in (100, 30_000, 200_000)]
-    async with client_of(place.server) as client:
+    async with client_of(place.server, max_retries=2) as client:
         calls = Calls(client)
         await calls.small()
         began = time.monotonic()
@@ -415,7 +419,7 @@ async def cancelled(place: Place) -> str | None:
         for _ in range(2):
             await at_once(place.sizes.cancelled, call)
         await at_once(30, lambda number: calls.small())
-        return f"{given_up} calls cancelled, {calls.connections} connections"
+        return f"{given_up} calls cancelled, {calls.retried} of the others retried, {calls.connections} connections"
 
 
 async def _one_of(calls: Calls, bodies: list[bytes], number: int, *, big: bool) -> None:

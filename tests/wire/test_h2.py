@@ -1761,7 +1761,7 @@ class Model:
 
     def chat(self, size: int, which: int) -> None:
         self.queue(
-            [frames.ping(), frames.priority(1 + 2 * which), frames.raw(0xFA, 0, which, b"?")][size % 3], "nothing"
+            [frames.ping(), frames.priority(1 + 2 * which), frames.raw(0xFA, 0, which, b"?")][size % 3], "nothing", 0
         )
 
     def pump(self, size: int, which: int) -> None:
