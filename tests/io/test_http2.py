@@ -70,7 +70,7 @@ ONCE = {"max_retries": 0}
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a leak of credit shows after kilobytes."""
     monkeypatch.setattr(wire, "STREAM_WINDOW", 2**16)
-    monkeypatch.setattr(wire, "_Stream", functools.partial(wire._Stream, window=2**16))
+    monkeypatch.setattr(wire, "_Stream", functools.partial(wire._Stream, window=2**16, left=2**16))
     monkeypatch.setattr(wire, "MAX_STREAM_WINDOW", 2**17)
     monkeypatch.setattr(wire, "CONNECTION_WINDOW", 2**18)
 
@@ -1381,40 +1381,34 @@ async def test_what_breaks_a_connection_fails_its_calls_and_nothing_else(kind: s
 @pytest.mark.usefixtures("small_windows")
 @pytest.mark.parametrize("whose", ["stream", "reset stream"])
 async def test_more_data_than_a_window_allows(whose: str) -> None:
+    go = Signal()
+
     def script(peer: H2Peer) -> None:
         if peer.number > 1:
             peer.serve()
         peer.answer(peer.ask())
-        asked = peer.ask()
+        asked = by_path(peer.asks(2))["/large"]
         peer.send(head(asked))
         if whose == "reset stream":
             peer.given_up(asked)
+        go.wait()
         peer.send(*[frames.data(asked.stream, bytes(1000))] * 70)
         peer.until_gone()
 
     with serve(scripted(script)) as peer:
         async with client_of(peer, max_retries=0) as client, anyio.create_task_group() as group:
             await again(client)
-            if whose == "reset stream":
-                async with client.open("GET", "/"):
-                    pass
-                with pytest.raises(RemoteProtocolError):
-                    await client.get("/", cast_to=int)
-            else:
-                held = anyio.Event()
-
-                async def hold() -> None:
-                    async with client.open("GET", "/held") as response:
-                        await held.wait()
+            sibling = begin(group, client.post("/sibling", cast_to=int))
+            async with client.open("GET", "/large") as response:
+                if whose == "stream":
+                    go.set()
+                    with pytest.raises(RemoteProtocolError):
+                        await sibling.end()
+                    with pytest.raises(RemoteProtocolError):
                         await response.read()
-
-                holding = begin(group, hold())
-                await anyio.wait_all_tasks_blocked()
-                with pytest.raises(RemoteProtocolError):
-                    await client.get("/", cast_to=int)
-                held.set()
-                with pytest.raises(RemoteProtocolError):
-                    await holding.end()
+            go.set()
+            with pytest.raises(RemoteProtocolError):
+                await sibling.end()
             await again(client)
             assert peer.connections == 2
 

@@ -6,15 +6,18 @@ import pathlib
 import random
 import ssl
 import threading
+from collections.abc import Awaitable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 import trustme
+from anyio.abc import TaskGroup
 
 from anyio_client import (
     APIConnectionError,
+    AsyncAPIClient,
     ConnectionLostError,
     HTTPTransport,
     Limits,
@@ -28,6 +31,7 @@ from tests.kit import frames
 from tests.kit.h2peer import (
     REFUSED_STREAM,
     Asked,
+    Call,
     H2Peer,
     Served,
     Signal,
@@ -51,6 +55,28 @@ MAX = frames.MAX_CONCURRENT_STREAMS
 
 def one_connection() -> HTTPTransport:
     return HTTPTransport(http1=False, limits=Limits(max_connections=1))
+
+
+def slow_down(client: AsyncAPIClient) -> None:
+    """Connecting takes a moment longer."""
+    connector = pool_of(client)._connector
+    connect = connector.connect
+
+    async def slow(*args: Any) -> Any:
+        stream = await connect(*args)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.02)
+        return stream
+
+    connector.connect = slow
+
+
+async def begin_opening(client: AsyncAPIClient, group: TaskGroup, work: Awaitable[Any]) -> Call:
+    """Begin the call that opens the connection."""
+    call = begin(group, work)
+    while pool_of(client).open_count == 0:
+        await anyio.lowlevel.checkpoint()
+    return call
 
 
 def by_path(asked: list[Asked]) -> dict[str, Asked]:
@@ -204,7 +230,8 @@ async def test_who_waits_for_a_place_reads_where_nobody_does(how: str, when: str
                     return await response.read()
 
             release_soon = anyio.Event()
-            held = begin(group, hold())
+            slow_down(client)
+            held = await begin_opening(client, group, hold())
             if when == "after":
                 await release_soon.wait()
             second = begin(group, client.get("/second", cast_to=int, options=ONCE))
@@ -279,17 +306,7 @@ async def test_a_server_that_begins_with_a_limit_of_nothing_gets_no_storm_of_con
 
     with serve(scripted(script, {MAX: 0})) as peer:
         async with client_of(peer) as client, anyio.create_task_group() as group:
-            connector = pool_of(client)._connector
-            connect = connector.connect
-
-            async def slow(*args: Any) -> Any:
-                """Gives the SETTINGS time to arrive first."""
-                stream = await connect(*args)
-                with anyio.CancelScope(shield=True):
-                    await anyio.sleep(0.02)
-                return stream
-
-            connector.connect = slow
+            slow_down(client)  # so that the SETTINGS arrive first
             call = begin(group, client.get("/", cast_to=int, options=ONCE))
             await anyio.sleep(0.4)
             connections = peer.connections
@@ -769,7 +786,7 @@ async def test_an_opener_that_is_cancelled_before_the_settings_come_leaves_its_c
 
     with serve(scripted(script, greet=False)) as peer:
         async with client_of(peer) as client, anyio.create_task_group() as group:
-            opener = begin(group, client.get("/", cast_to=int))
+            opener = await begin_opening(client, group, client.get("/", cast_to=int))
             others = [begin(group, client.get("/", cast_to=int)) for _ in range(9)]
             await waiting.seen()
             await opener.cancel()

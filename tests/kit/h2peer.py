@@ -598,7 +598,7 @@ def check_nothing_is_left(pool: Any) -> None:
         if connection.shared:
             assert not connection.wire._streams
             assert not connection.wire._blocked
-            assert connection.wire._h2.open_outbound_streams == 0
+            assert h2.connection.H2Connection.open_outbound_streams.__get__(connection.wire._h2) == 0
 
 
 @contextlib.asynccontextmanager

@@ -294,13 +294,13 @@ def _node(at: _Place) -> _Command:
 
 def _hypercorn(at: _Place) -> _Command:
     # Of the requests that are on their way when it says GOAWAY it answers none, though it says that it will: it closes
-    # the connection after this time of silence.
+    # the connection after this time of silence. So there is no limit where nobody asks for one; its default is 1000.
     silence = "keep_alive_timeout = 0.5" if at.requests else ""
     conf = f"""
 bind = "127.0.0.1:{at.port}"
 certfile = "{at.certificate}"
 keyfile = "{at.key}"
-keep_alive_max_requests = {at.requests or 1000}
+keep_alive_max_requests = {at.requests or 1_000_000}
 {silence}
 graceful_timeout = 0.2
 loglevel = "WARNING"
@@ -315,6 +315,7 @@ def _granian(at: _Place) -> _Command:
             "--interface=asgi",
             "--host=127.0.0.1",
             f"--port={at.port}",
+            "--respawn-interval=0.3",  # how long after a reload it ends the old connections
             "--workers-kill-timeout=1",
         ),
         *("--ssl-certificate", at.certificate, "--ssl-keyfile", at.key, "--log-level=warning", "interop_app:app"),

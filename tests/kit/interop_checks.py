@@ -44,6 +44,13 @@ BACKENDS: Mapping[str, tuple[str, dict[str, Any]]] = {
 LIMIT = 100  # requests per connection, for the check "limit"
 # Answers that break HTTP/2, the server's own fault: see the notes at SERVERS in interop.py.
 BROKEN: Mapping[str, Collection[str]] = {"nginx": ["/hints"], "lighttpd": ["/hints", "/trailers"]}
+# How many large downloads at once a connection bears, where these are not many. lighttpd allows 8 streams. HAProxy 2.6
+# may stop for ever when a few of them have filled its buffers, sooner if one is reset: it sends nothing more, though all
+# windows are open and its backends have bytes for it. (Frames written by hand show the same, without a reset too.)
+DOWNLOADS = {"lighttpd": 8, "haproxy": 1}
+# How many calls at once, of which half are cancelled. Granian closes a connection on which about 20 streams were reset
+# before it looked at them (GOAWAY with ENHANCE_YOUR_CALM).
+CANCELLED = {"granian": 20}
 PIECE = 50_000  # of what an iterator sends
 MAX_GROWTH = 4_000_000  # bytes of memory, between the first fifth of a soak and its end
 
@@ -166,8 +173,8 @@ class Calls:
         assert self.connections == 1, f"{self.connections} connections"
 
 
-async def at_once(count: int, call: Callable[[int], Awaitable[None]]) -> None:
-    """Run ``call(0)`` to ``call(count - 1)`` at once. AssertionError that says what went wrong, and how often."""
+async def at_once(count: int, call: Callable[[int], Awaitable[None]], most: int = 1000) -> None:
+    """``call(0)`` to ``call(count - 1)``, *most* at once. AssertionError that says what went wrong, and how often."""
     errors: list[Exception] = []
 
     async def one(number: int) -> None:
@@ -176,9 +183,10 @@ async def at_once(count: int, call: Callable[[int], Awaitable[None]]) -> None:
         except Exception as exc:
             errors.append(exc)
 
-    async with anyio.create_task_group() as group:
-        for number in range(count):
-            group.start_soon(one, number)
+    for begin in range(0, count, most):
+        async with anyio.create_task_group() as group:
+            for number in range(begin, min(begin + most, count)):
+                group.start_soon(one, number)
     if errors:
         kinds = collections.Counter(f"{type(exc).__name__}: {exc}" for exc in errors)
         said = "; ".join(f"{text} ({times} times)" for text, times in kinds.most_common(3))
@@ -259,9 +267,10 @@ async def early_413(place: Place) -> str | None:
     async with client_of(place.server) as client:
         calls = Calls(client)
         await calls.small()
+        announced = {"content-length": str(len(body))}  # which the server may answer before it has seen any of it
         for content in (body, pieces_of(body), body):
             try:
-                await calls.send("PUT", "/early413", content)
+                await calls.send("PUT", "/early413", content, headers=announced)
             except ContentTooLargeError as exc:
                 assert exc.status_code == 413
                 assert exc.response.http_version == "HTTP/2"
@@ -384,10 +393,11 @@ async def left(place: Place) -> None:
                         return
                     number += len(piece) // 1000  # some are left later, with a larger window
 
-        await at_once(place.sizes.left, leave)
+        most = DOWNLOADS.get(place.server.name, 1000)
+        await at_once(place.sizes.left, leave, most)
         for _ in range(25):
             await calls.small()
-        await at_once(25, lambda number: calls.small())
+        await at_once(25, lambda number: calls.small(), most)
         calls.one_connection()
 
 
@@ -398,13 +408,15 @@ async def cancelled(place: Place) -> str | None:
     (nginx does), and meanwhile refuse another one (RFC 9113 section 5.1.2): that is retried whatever the method.
     """
     chance = place.random
-    bodies = [chance.randbytes(size) for size in (100, 30_000, 200_000)]
+    large = DOWNLOADS.get(place.server.name, 2) > 1
+    bodies = [chance.randbytes(size) for size in (100, 10_000, 200_000 if large else 20_000)]
     async with client_of(place.server, max_retries=2) as client:
         calls = Calls(client)
         await calls.small()
         began = time.monotonic()
-        await at_once(place.sizes.cancelled, lambda number: _one_of(calls, bodies, number, big=False))
-        longest = 1.2 * (time.monotonic() - began)
+        most = CANCELLED.get(place.server.name, 1000)
+        await at_once(place.sizes.cancelled, lambda number: _one_of(calls, bodies, number, big=False), most)
+        longest = 1.2 * (time.monotonic() - began) * min(1.0, most / place.sizes.cancelled)
         given_up = 0
 
         async def call(number: int) -> None:
@@ -413,11 +425,11 @@ async def cancelled(place: Place) -> str | None:
                 await _one_of(calls, bodies, number // 2, big=False)
                 return
             with anyio.move_on_after(chance.uniform(0, longest)) as scope:
-                await _one_of(calls, bodies, number // 2, big=True)
+                await _one_of(calls, bodies, number // 2, big=large)
             given_up += scope.cancelled_caught
 
         for _ in range(2):
-            await at_once(place.sizes.cancelled, call)
+            await at_once(place.sizes.cancelled, call, most)
         await at_once(30, lambda number: calls.small())
         return f"{given_up} calls cancelled, {calls.retried} of the others retried, {calls.connections} connections"
 
