@@ -45,20 +45,22 @@ class Malformed(ValueError):
 
 def request_fields(request: Request) -> list[tuple[bytes, bytes]]:
     """The field section of *request*: pseudo-header fields first, names in lower case, secrets never indexed."""
-    headers = request.headers
     url = request.url
+    authority = url.netloc.encode("ascii")
+    left_out = _NOT_SENT
+    raw = [(name.lower(), value) for name, value in request.headers.raw]
+    for name, value in raw:
+        if name == b"host":
+            authority = value
+        elif name == b"connection":  # what it names is of the connection too (RFC 9110 section 7.6.1)
+            left_out = left_out.union(nominated.strip(b" \t") for nominated in value.lower().split(b","))
     fields: list[tuple[bytes, bytes]] = [
         (b":method", request.method.encode("ascii")),
         (b":scheme", url.scheme.encode("ascii")),
-        (b":authority", headers.get("host", url.netloc).encode("latin-1")),
+        (b":authority", authority),
         NeverIndexedHeaderTuple(b":path", url.target.encode("ascii")),
     ]
-    left_out = _NOT_SENT
-    nominated = headers.get("connection")  # what it names is of the connection too (RFC 9110 section 7.6.1)
-    if nominated is not None:
-        left_out = _NOT_SENT.union(name.strip().lower().encode("latin-1") for name in nominated.split(","))
-    for given, value in headers.raw:
-        name = given.lower()
+    for name, value in raw:
         if name in left_out or (name == b"te" and value.lower() != b"trailers"):
             continue
         fields.append((name, value) if _is_indexed(name) else NeverIndexedHeaderTuple(name, value))

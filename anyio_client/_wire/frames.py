@@ -28,6 +28,8 @@ END_STREAM: Final = 0x1
 ACK: Final = 0x1
 END_HEADERS: Final = 0x4
 PADDED: Final = 0x8
+PRIORITY: Final = 0x20
+PRIORITY_SIZE: Final = 5
 
 
 class FrameType:
@@ -114,12 +116,25 @@ class Frame(NamedTuple):
 
     def data(self) -> bytes:
         """What a DATA frame brings, its padding left out (section 6.1)."""
-        if not self.flags & PADDED:
+        return self._unpadded(0) if self.flags & PADDED else self.payload
+
+    def fragment(self) -> bytes:
+        """The part of a header block that a HEADERS or CONTINUATION frame brings (sections 6.2 and 6.10)."""
+        if self.type != FrameType.HEADERS or not self.flags & (PADDED | PRIORITY):
             return self.payload
+        skipped = PRIORITY_SIZE if self.flags & PRIORITY else 0
+        if self.flags & PADDED:
+            return self._unpadded(skipped)
+        if len(self.payload) < skipped:
+            raise ConnectionViolation(ErrorCode.FRAME_SIZE_ERROR, "a HEADERS frame has no room for its priority")
+        return self.payload[skipped:]
+
+    def _unpadded(self, skipped: int) -> bytes:
+        """The payload without its padding, and without *skipped* bytes that come after the padding's length."""
         size = len(self.payload)
-        if not size or self.payload[0] >= size:
+        if not size or 1 + skipped + self.payload[0] > size:
             raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, "a frame's padding is longer than the frame")
-        return self.payload[1 : size - self.payload[0]]
+        return self.payload[1 + skipped : size - self.payload[0]]
 
     def number(self, place: int = 0) -> int:
         """The four bytes at *place* of the payload as a number, the highest bit left out."""

@@ -1,15 +1,17 @@
 """HTTP/2 (RFC 9113), over h2.
 
-h2 keeps the streams' states, the windows for what we send and the header compression, and writes frames. This file adds
-what h2 leaves to its user, and takes away what h2 judges too hard or does too dearly:
+h2 keeps the sending half: SETTINGS, the windows for what we send, and it writes the frames. The receiving half of the
+streams is ours, because h2 judges it too hard, or does it too dearly:
 
-* An answer that breaks the rules ends its stream, not the connection (section 8.1.1): what a frame or a field section
-  shows is judged here, before or after h2 had it, and h2's own validation of fields is switched off.
-* GOAWAY never reaches h2, which would close at once and drop the streams that the server still finishes.
-* DATA never reaches h2 either, which would print each frame for a log that nobody reads and compare its length with the
-  Content-Length of answers that have no body: the windows for what we receive are kept here, and only here.
+* An answer that breaks the rules ends its stream, not the connection (section 8.1.1). h2 closes the connection over a
+  malformed Content-Length, an interim response that comes too late, a field that is not allowed.
+* GOAWAY would make h2 close at once and drop the streams that the server still finishes.
+* DATA is printed by h2 for a log that nobody reads, and compared with the Content-Length of answers that have no body.
 * Frames for a stream that we have reset are in flight for a while: they count for the connection's window and for header
-  compression, and h2's RST_STREAM in answer to each of them is left out.
+  compression. h2 answers each with another RST_STREAM.
+
+So h2 sees SETTINGS, PING and WINDOW_UPDATE, and is told when a stream is over. What else:
+
 * Frames for a stream that was never opened, or that has ended, end the connection: they can never become an answer.
 * Credit: the connection's window is given back as data arrives, so that an answer that nobody reads cannot starve its
   siblings; a stream's window as its data is used, and it grows while its reader keeps up.
@@ -21,7 +23,7 @@ An exchange's id is its stream's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final, cast
+from typing import Final
 
 import attrs
 import h2.config
@@ -31,12 +33,14 @@ import h2.exceptions
 import h2.settings
 
 from .._model.errors import Outcome
+from .._model.head import ResponseHead
 from .._model.headers import Headers
 from .._model.request import Request
-from .compression import RepeatingDecoder, RepeatingEncoder
+from .compression import BlockDecoder, RepeatingEncoder
 from .fields import Malformed, check_trailers, content_length, request_fields, response_head
 from .frames import (
     ACK,
+    END_HEADERS,
     END_STREAM,
     ConnectionViolation,
     ErrorCode,
@@ -72,7 +76,8 @@ MAX_INTERIM_RESPONSES: Final = 100
 # for streams that are over. A server that pings a silent stream every 15 seconds comes to it after 41 hours.
 MAX_IDLE_FRAMES: Final = 10_000
 MAX_RESET_STREAMS: Final = 10_000  # how many streams that we have reset are remembered, for frames still in flight
-MAX_TABLE_SIZE: Final = 4096  # of our encoder, whatever the peer would keep: its search is a scan
+MAX_BLOCK_SIZE: Final = 2 * MAX_HEADER_LIST_SIZE  # of a header block before it is decoded
+MAX_SETTING: Final = 6  # settings with higher numbers are extensions
 LAST_STREAM: Final = 2**31 - 1
 
 _Settings = h2.settings.SettingCodes
@@ -111,15 +116,11 @@ class _Stream:
 
 
 class _Connection(h2.connection.H2Connection):
-    """h2's connection, which counts its open streams by a scan for every new one; we know how many there are."""
-
-    in_use = 0
+    """h2's connection, which counts its open streams by a scan for every new one. There are no others: see _close_in_h2."""
 
     @property
     def open_outbound_streams(self) -> int:
-        if len(self.streams) > 2 * self.in_use + 64:  # the scan also forgets those that are over
-            return super().open_outbound_streams
-        return self.in_use
+        return len(self.streams)
 
 
 class H2Wire:
@@ -130,8 +131,7 @@ class H2Wire:
     def __init__(self) -> None:
         self._h2 = _Connection(_CONFIG)
         self._h2.encoder = RepeatingEncoder()
-        self._h2.decoder = RepeatingDecoder()
-        self._h2.decoder.max_header_list_size = MAX_HEADER_LIST_SIZE
+        self._decoder = BlockDecoder(MAX_HEADER_LIST_SIZE)
         self._h2.local_settings = h2.settings.Settings(
             client=True,
             initial_values={
@@ -145,6 +145,8 @@ class H2Wire:
         self._left = CONNECTION_WINDOW  # of the connection, as _Stream.left and _Stream.credit are of a stream
         self._credit = 0
         self._reader = FrameReader()
+        self._block = bytearray()  # the header block that has begun to come, and whether its stream ends with it
+        self._block_ends = False
         self._streams: dict[int, _Stream] = {}
         self._blocked: OrderedDict[int, None] = OrderedDict()  # who waits for window, the longest first
         self._reset: OrderedDict[int, int] = OrderedDict()  # stream -> bytes that the peer may still have sent
@@ -160,14 +162,13 @@ class H2Wire:
     def open(self, request: Request, end: bool) -> int:
         if len(self._streams) >= self.capacity():
             raise RuntimeError("this connection cannot carry a further exchange now")
-        declared = request.headers.get("content-length")
+        if request.method == "CONNECT":
+            raise WireMisuse("CONNECT makes a tunnel, which is no exchange")
+        declared = _declared_length(request, end)
         number = self._h2.get_next_available_stream_id()
-        self._h2.in_use = len(self._streams)
         self._h2.send_headers(number, request_fields(request), end_stream=end)
         self._last = number
-        self._streams[number] = _Stream(
-            number, request.method == "HEAD", None if declared is None else int(declared), finished=end
-        )
+        self._streams[number] = _Stream(number, request.method == "HEAD", declared, finished=end)
         self._idle_frames = 0
         return number
 
@@ -223,6 +224,8 @@ class H2Wire:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
+            self._streams.clear()
+            self._blocked.clear()
             self._h2.close_connection()
 
     def _reset_stream(self, stream: _Stream, code: ErrorCode) -> None:
@@ -231,13 +234,16 @@ class H2Wire:
         self._reset[stream.number] = stream.left
         if len(self._reset) > MAX_RESET_STREAMS:
             self._reset.popitem(last=False)
-        self._h2.reset_stream(stream.number, code)
+        self._close_in_h2(stream, code)
 
-    def _close_in_h2(self, stream: _Stream) -> None:
-        """Tell h2 that a stream is over, and the peer nothing, since it knows."""
-        self._out.append(self._h2.data_to_send())
-        self._h2.reset_stream(stream.number, ErrorCode.NO_ERROR)
-        self._h2.clear_outbound_data_buffer()
+    def _close_in_h2(self, stream: _Stream, code: ErrorCode | None) -> None:
+        """Tell h2 that a stream is over, and the peer too, by RST_STREAM with *code*; None where it knows."""
+        if code is None:
+            self._out.append(self._h2.data_to_send())
+        self._h2.reset_stream(stream.number, code or ErrorCode.NO_ERROR)
+        if code is None:
+            self._h2.clear_outbound_data_buffer()
+        del self._h2.streams[stream.number]  # no frame for it reaches h2 any more
 
     def _forget(self, stream: _Stream) -> None:
         del self._streams[stream.number]
@@ -312,13 +318,10 @@ class H2Wire:
                 self._receive_frame(frame, events)
         except ConnectionViolation as exc:
             self._break(events, exc.code, exc.reason)
-        except h2.exceptions.DenialOfServiceError:
-            self._break(events, None, f"a header list is larger than {MAX_HEADER_LIST_SIZE} bytes")
         except h2.exceptions.FlowControlError:
-            self._break(events, None, "flow control was violated")
-        except h2.exceptions.H2Error as exc:
-            # h2's text is not passed on: it may quote a field that holds a cookie.
-            self._break(events, None, f"a frame is not allowed there, or malformed ({type(exc).__name__})")
+            self._break(events, None, "a window is too large")
+        except h2.exceptions.ProtocolError as exc:
+            self._break(events, None, str(exc))  # of SETTINGS: it quotes numbers only
         return events
 
     def _receive_frame(self, frame: Frame, events: list[WireEvent]) -> None:
@@ -332,14 +335,14 @@ class H2Wire:
         elif not frame.stream:
             self._waste()
             self._receive_control(frame, events)
+        elif kind == FrameType.HEADERS or kind == FrameType.CONTINUATION:
+            self._receive_block(frame, events)
         else:
             stream = self._streams.get(frame.stream)
             if stream is None:
                 self._receive_late(frame)
             elif kind == FrameType.DATA:
                 self._receive_data(stream, frame, events)
-            elif kind == FrameType.HEADERS or kind == FrameType.CONTINUATION:
-                self._receive_headers(stream, frame, events)
             elif kind == FrameType.RST_STREAM:
                 self._receive_reset(stream, frame, events)
             else:
@@ -354,13 +357,15 @@ class H2Wire:
     # -- frames of the connection
 
     def _receive_control(self, frame: Frame, events: list[WireEvent]) -> None:
-        if frame.type == FrameType.WINDOW_UPDATE and not frame.number():
-            raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, "a window was opened by nothing")
-        self._h2.receive_data(frame.raw)
-        if frame.type == FrameType.SETTINGS and not frame.flags & ACK:
+        if frame.type == FrameType.WINDOW_UPDATE:
+            if not frame.number():
+                raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, "a window was opened by nothing")
+            self._h2.receive_data(window_update(0, frame.number()))
+        elif frame.type == FrameType.SETTINGS and not frame.flags & ACK:
             self._settled = True
-            if self._h2.encoder.header_table_size > MAX_TABLE_SIZE:
-                self._h2.encoder.header_table_size = MAX_TABLE_SIZE
+            self._h2.receive_data(_known_settings(frame).raw)
+        else:
+            self._h2.receive_data(frame.raw)
         if self._blocked and frame.type != FrameType.PING:
             for number in [n for n in self._blocked if self._h2.local_flow_control_window(n) > 0]:
                 self._allow(number, events)
@@ -376,7 +381,7 @@ class H2Wire:
         self._goaway_code = int.from_bytes(frame.payload[4:8], "big")
         for stream in [stream for stream in self._streams.values() if stream.number > self._goaway]:
             self._forget(stream)
-            self._close_in_h2(stream)
+            self._close_in_h2(stream, None)
             reason = f"the server closes the connection and did not process this request{self._why}"
             events.append(Failed(stream.number, reason, lost=True, outcome=Outcome.REFUSED))
 
@@ -404,51 +409,52 @@ class H2Wire:
 
     def _receive_late(self, frame: Frame) -> None:
         """A frame for a stream that is over, or was never there."""
-        kind, number = frame.type, frame.stream
-        if number > self._last or not number % 2:
-            raise ConnectionViolation(
-                ErrorCode.PROTOCOL_ERROR, f"a {frame.name} frame for a stream that was never opened"
-            )
-        if kind == FrameType.RST_STREAM or kind == FrameType.WINDOW_UPDATE:
-            self._waste()  # both may cross with our last frame (section 5.1)
-            return
-        if number not in self._reset:
-            if self._goaway is not None and number > self._goaway:
-                raise ConnectionViolation(
-                    ErrorCode.STREAM_CLOSED, f"a {frame.name} frame for a stream that was refused"
-                )
-            raise ConnectionViolation(ErrorCode.STREAM_CLOSED, f"a {frame.name} frame for a stream that has ended")
-        self._feed_late(frame)
-
-    def _feed_late(self, frame: Frame) -> None:
-        """What was in flight when we reset the stream: it counts for the connection, and goes nowhere."""
         if frame.type == FrameType.DATA:
-            size = len(frame.payload)
-            self._take_in(size)
-            self._reset[frame.stream] -= size
-            if self._reset[frame.stream] < 0:
-                raise ConnectionViolation(ErrorCode.FLOW_CONTROL_ERROR, "more data for a stream than its window allows")
-            if not size:
-                self._waste()
-            return
-        self._waste()
-        self._out.append(self._h2.data_to_send())
-        self._h2.receive_data(frame.raw)
-        self._h2.clear_outbound_data_buffer()  # another RST_STREAM
+            self._check_late(frame)
+            self._take_late(frame)
+        else:  # RST_STREAM and WINDOW_UPDATE may cross with our last frame (section 5.1)
+            self._check_opened(frame)
+            self._waste()
 
-    def _refuse(self, stream: _Stream, events: list[WireEvent], reason: str) -> None:
-        """The answer is malformed: the stream ends (section 8.1.1)."""
-        self._reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
+    def _check_opened(self, frame: Frame) -> None:
+        if frame.stream > self._last or not frame.stream % 2:
+            reason = f"a {frame.name} frame for a stream that was never opened"
+            raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, reason)
+
+    def _check_late(self, frame: Frame) -> None:
+        """Whether the server may send such a frame for a stream that is over: only if it was we who ended it."""
+        self._check_opened(frame)
+        if frame.stream not in self._reset:
+            refused = self._goaway is not None and frame.stream > self._goaway
+            reason = f"a {frame.name} frame for a stream that {'was refused' if refused else 'has ended'}"
+            raise ConnectionViolation(ErrorCode.STREAM_CLOSED, reason)
+
+    def _take_late(self, frame: Frame) -> None:
+        """DATA that was in flight when we reset the stream: it counts for the connection, and goes nowhere."""
+        size = len(frame.payload)
+        self._take_in(size)
+        self._reset[frame.stream] -= size
+        if self._reset[frame.stream] < 0:
+            raise ConnectionViolation(ErrorCode.FLOW_CONTROL_ERROR, "more data for a stream than its window allows")
+        if not size:
+            self._waste()
+
+    def _refuse(self, stream: _Stream, events: list[WireEvent], reason: str, *, ended: bool = False) -> None:
+        """The answer is malformed: the stream ends (section 8.1.1). *ended*: the server has ended its side."""
+        if ended and stream.finished:  # closed on both sides: there is nothing to reset
+            self._forget(stream)
+            self._close_in_h2(stream, None)
+        else:
+            self._reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
         events.append(Failed(stream.number, reason, lost=False, outcome=stream.outcome))
 
-    def _refuse_frame(self, stream: _Stream, frame: Frame, events: list[WireEvent], reason: str) -> None:
-        """The same because of a frame that h2 did not see yet."""
+    def _refuse_data(self, stream: _Stream, frame: Frame, events: list[WireEvent], reason: str) -> None:
         self._refuse(stream, events, reason)
-        self._feed_late(frame)
+        self._take_late(frame)
 
     def _receive_reset(self, stream: _Stream, frame: Frame, events: list[WireEvent]) -> None:
-        self._h2.receive_data(frame.raw)
         self._forget(stream)
+        self._close_in_h2(stream, None)
         code = int.from_bytes(frame.payload, "big")
         outcome = Outcome.REFUSED if code == ErrorCode.REFUSED_STREAM and not stream.answered else stream.outcome
         events.append(Failed(stream.number, f"the stream was reset ({error_name(code)})", lost=True, outcome=outcome))
@@ -458,9 +464,10 @@ class H2Wire:
         if not frame.number():
             self._refuse(stream, events, "a window was opened by nothing")
             return
-        for event in self._h2.receive_data(frame.raw):
+        for event in self._h2.receive_data(window_update(stream.number, frame.number())):
             if isinstance(event, h2.events.StreamReset):  # h2 has reset it: the window is too large
                 self._forget(stream)
+                del self._h2.streams[stream.number]
                 self._reset[stream.number] = stream.left
                 reason = "flow control was violated"
                 events.append(Failed(stream.number, reason, lost=False, outcome=stream.outcome))
@@ -473,10 +480,10 @@ class H2Wire:
         end = bool(frame.flags & END_STREAM)
         received = stream.received + len(data)
         if not stream.answered:
-            self._refuse_frame(stream, frame, events, "data came before the head")
+            self._refuse_data(stream, frame, events, "data came before the head")
             return
         if stream.expected is not None and (received > stream.expected or (end and received < stream.expected)):
-            self._refuse_frame(stream, frame, events, "the body does not fit the Content-Length")
+            self._refuse_data(stream, frame, events, "the body does not fit the Content-Length")
             return
         length = len(frame.payload)
         self._take_in(length)
@@ -491,51 +498,44 @@ class H2Wire:
         else:
             self._waste()
         if end:
-            if stream.finished:
-                self._close_in_h2(stream)
             self._end(stream, None, events)
         elif length > len(data):
             self._give_credit(stream, length - len(data))  # nobody reads padding
 
-    def _receive_headers(self, stream: _Stream, frame: Frame, events: list[WireEvent]) -> None:
-        if stream.answered and frame.type == FrameType.HEADERS and not frame.flags & END_STREAM:
-            self._refuse_frame(stream, frame, events, "fields came after the head that are no trailers")
-            return
-        for event in self._h2.receive_data(frame.raw):
-            try:
-                match event:
-                    case h2.events.InformationalResponseReceived():
-                        self._receive_interim(stream, _pairs(event.headers), events)
-                    case h2.events.ResponseReceived():
-                        self._receive_head(stream, _pairs(event.headers), event.stream_ended is not None, events)
-                    case h2.events.TrailersReceived():
-                        self._receive_trailers(stream, _pairs(event.headers), events)
-                    case _:
-                        continue
-            except Malformed as exc:
-                self._fail_ended(stream, events, str(exc), ended=getattr(event, "stream_ended", None) is not None)
-            self._idle_frames = 0
-
-    def _fail_ended(self, stream: _Stream, events: list[WireEvent], reason: str, *, ended: bool) -> None:
-        if ended and stream.finished:  # closed on both sides: there is nothing to reset
-            self._forget(stream)
-            events.append(Failed(stream.number, reason, lost=False, outcome=stream.outcome))
+    def _receive_block(self, frame: Frame, events: list[WireEvent]) -> None:
+        """A part of a header block; nothing comes between its parts, so that one is under way at a time."""
+        if frame.type == FrameType.HEADERS:
+            if frame.stream not in self._streams:
+                self._check_late(frame)
+            self._block.clear()
+            self._block_ends = bool(frame.flags & END_STREAM)
         else:
-            self._refuse(stream, events, reason)
+            self._waste()
+        self._block += frame.fragment()
+        if len(self._block) > MAX_BLOCK_SIZE:
+            reason = f"a header block is larger than {MAX_BLOCK_SIZE} bytes"
+            raise ConnectionViolation(ErrorCode.ENHANCE_YOUR_CALM, reason)
+        if not frame.flags & END_HEADERS:
+            return
+        fields = self._decoder.decode(bytes(self._block))  # also of a stream that is over: the table goes on
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            self._waste()
+            return
+        self._idle_frames = 0
+        try:
+            if stream.answered:
+                self._receive_trailers(stream, fields, events)
+            else:
+                self._receive_head(stream, fields, events)
+        except Malformed as exc:
+            self._refuse(stream, events, str(exc), ended=self._block_ends)
 
-    def _receive_interim(self, stream: _Stream, fields: list[tuple[bytes, bytes]], events: list[WireEvent]) -> None:
-        head = response_head(fields)
-        if head.status_code == 101:
-            raise Malformed("101 (Switching Protocols) does not exist in HTTP/2")
-        stream.interim += 1
-        if stream.interim > MAX_INTERIM_RESPONSES:
-            raise Malformed(f"more than {MAX_INTERIM_RESPONSES} interim responses")
-        events.append(InterimReceived(stream.number, head))
-
-    def _receive_head(
-        self, stream: _Stream, fields: list[tuple[bytes, bytes]], end: bool, events: list[WireEvent]
-    ) -> None:
-        head = response_head(fields)
+    def _receive_head(self, stream: _Stream, fields: list[tuple[bytes, bytes]], events: list[WireEvent]) -> None:
+        head, end = response_head(fields), self._block_ends
+        if head.status_code < 200:
+            self._receive_interim(stream, head, events)
+            return
         length = content_length(head)
         stream.expected = 0 if stream.is_head or head.status_code in (204, 304) else length
         if end and stream.expected:
@@ -545,7 +545,19 @@ class H2Wire:
         if end:
             self._end(stream, None, events)
 
+    def _receive_interim(self, stream: _Stream, head: ResponseHead, events: list[WireEvent]) -> None:
+        if self._block_ends:
+            raise Malformed("an interim response ended the stream")
+        if head.status_code == 101:
+            raise Malformed("101 (Switching Protocols) does not exist in HTTP/2")
+        stream.interim += 1
+        if stream.interim > MAX_INTERIM_RESPONSES:
+            raise Malformed(f"more than {MAX_INTERIM_RESPONSES} interim responses")
+        events.append(InterimReceived(stream.number, head))
+
     def _receive_trailers(self, stream: _Stream, fields: list[tuple[bytes, bytes]], events: list[WireEvent]) -> None:
+        if not self._block_ends:
+            raise Malformed("fields came after the head that are no trailers")
         trailers = check_trailers(fields)
         if stream.expected is not None and stream.received < stream.expected:
             raise Malformed("the body does not fit the Content-Length")
@@ -553,11 +565,26 @@ class H2Wire:
 
     def _end(self, stream: _Stream, trailers: Headers | None, events: list[WireEvent]) -> None:
         """The answer is complete. A request that is not is given up: nobody waits for the rest of it (section 8.1)."""
-        if not stream.finished:
-            self._h2.reset_stream(stream.number, ErrorCode.NO_ERROR)
         self._forget(stream)
+        self._close_in_h2(stream, None if stream.finished else ErrorCode.NO_ERROR)
         events.append(Ended(stream.number, trailers))
 
 
-def _pairs(headers: object) -> list[tuple[bytes, bytes]]:
-    return cast("list[tuple[bytes, bytes]]", headers)  # bytes, because header_encoding is None
+def _declared_length(request: Request, end: bool) -> int | None:
+    """The Content-Length of *request*. WireMisuse where it is no number, or does not fit a request without a body."""
+    declared = request.headers.get("content-length")
+    if declared is None:
+        return None
+    if not (declared.isascii() and declared.isdigit()):
+        raise WireMisuse(f"the Content-Length {declared!r} is no number")
+    if end and int(declared):
+        raise WireMisuse("Too little data for declared Content-Length")
+    return int(declared)
+
+
+def _known_settings(frame: Frame) -> Frame:
+    """A SETTINGS frame without those that nobody knows, which h2 would keep."""
+    payload = frame.payload
+    places = range(0, len(payload), 6)
+    known = [payload[i : i + 6] for i in places if int.from_bytes(payload[i : i + 2], "big") <= MAX_SETTING]
+    return frame._replace(payload=b"".join(known))

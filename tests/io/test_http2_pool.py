@@ -866,12 +866,12 @@ async def test_two_hundred_calls_half_of_which_are_cancelled() -> None:
     chance = random.Random(20)
 
     def size(number: int) -> int:
-        return number * 977 % 50_000
+        return number * 977 % 20_000
 
-    def app(asked: Asked) -> bytes:
+    def app(asked: Asked) -> bytes | None:
         number = int(asked.path[1:])
         assert len(asked.body) == (size(number) if asked.method == "POST" else 0)
-        return b"%d" % number + b"x" * size(number)
+        return None if number % 8 == 1 else b"%d" % number + b"x" * size(number)
 
     with serve(serving(app, {MAX: limit}, seen)) as peer:
         async with client_of(peer, one_connection(), max_retries=0, seconds=30) as client:
@@ -889,11 +889,11 @@ async def test_two_hundred_calls_half_of_which_are_cancelled() -> None:
                         (cancelled if number % 2 else kept).append(begin(group, call(number)))
                     while cancelled:
                         cancelled.pop(chance.randrange(len(cancelled)))._scope.cancel()
-                        await anyio.sleep(chance.random() * 0.004)
+                        await anyio.sleep(chance.random() * 0.002)
                     for one in kept:
                         await one.end()
-            assert await at_once(*[client.get(f"/{n}", cast_to=str) for n in range(30)]) == [
-                f"{n}" + "x" * size(n) for n in range(30)
+            assert await at_once(*[client.get(f"/{n}", cast_to=str) for n in range(0, 60, 2)]) == [
+                f"{n}" + "x" * size(n) for n in range(0, 60, 2)
             ]
             assert peer.connections == 1
     assert seen.torn == 0
@@ -901,10 +901,10 @@ async def test_two_hundred_calls_half_of_which_are_cancelled() -> None:
     assert seen.reset
 
 
-async def test_two_hundred_calls_over_few_streams_open_what_they_need() -> None:
+async def test_a_hundred_calls_over_few_streams_open_what_they_need() -> None:
     with serve(serving(lambda asked: b"1", {MAX: 10})) as peer:
         transport = HTTPTransport(http1=False, limits=Limits(max_connections=5))
         async with client_of(peer, transport) as client:
-            assert await at_once(*[client.get("/", cast_to=int) for _ in range(200)]) == [1] * 200
+            assert await at_once(*[client.get("/", cast_to=int) for _ in range(100)]) == [1] * 100
             assert 1 <= peer.connections <= 5
             await again(client)

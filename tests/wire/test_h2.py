@@ -148,7 +148,7 @@ def test_the_limits_are_those_of_the_design() -> None:
     assert codec.STREAM_WINDOW == MIB
     assert 4 * codec.MAX_STREAM_WINDOW <= codec.CONNECTION_WINDOW < 2**31  # three quarters may be on their way back
     assert (codec.MAX_HEADER_LIST_SIZE, codec.MAX_INTERIM_RESPONSES) == (65536, 100)
-    assert (codec.MAX_IDLE_FRAMES, codec.MAX_RESET_STREAMS, codec.MAX_TABLE_SIZE) == (10_000, 10_000, 4096)
+    assert (codec.MAX_IDLE_FRAMES, codec.MAX_RESET_STREAMS) == (10_000, 10_000)
 
 
 def test_the_preface_says_what_we_take() -> None:
@@ -262,6 +262,13 @@ def test_a_length_that_is_no_number_is_misuse_and_nothing_is_sent(value: str) ->
         wire.open(get("POST", **{"Content-Length": value}), end=False)
     assert wire.take_output() == b""
     works(wire)
+
+
+def test_connect_is_misuse() -> None:
+    wire = opened()
+    with pytest.raises(WireMisuse, match="^CONNECT makes a tunnel, which is no exchange$"):
+        wire.open(get("CONNECT"), end=True)
+    assert wire.take_output() == b""
 
 
 def test_a_length_without_a_body_is_misuse() -> None:
@@ -949,9 +956,15 @@ VIOLATIONS: dict[str, tuple[bytes, ErrorCode]] = {
         ErrorCode.PROTOCOL_ERROR,
     ),
     "continuation of nothing": (frames.continuation(1, b""), ErrorCode.PROTOCOL_ERROR),
-    "compression": (frames.headers(1, b"\xff\xff\xff\xff\xff"), ErrorCode.PROTOCOL_ERROR),
-    "compression, late table size": (frames.headers(1, frames.block(OK) + b"\x20"), ErrorCode.PROTOCOL_ERROR),
-    "compression, table too large": (frames.headers(1, b"\x3f\xe2\x1f" + frames.block(OK)), ErrorCode.PROTOCOL_ERROR),
+    "compression": (frames.headers(1, b"\xff\xff\xff\xff\xff"), ErrorCode.COMPRESSION_ERROR),
+    "a head without room for its priority": (frames.raw(1, 0x24, 1, b"abcd"), ErrorCode.FRAME_SIZE_ERROR),
+    "padding over the priority": (frames.raw(1, 0x2C, 1, b"\x03abcdefg"), ErrorCode.PROTOCOL_ERROR),
+    "padding without a length": (frames.raw(1, 0x0C, 1, b""), ErrorCode.PROTOCOL_ERROR),
+    "compression, late table size": (frames.headers(1, frames.block(OK) + b"\x20"), ErrorCode.COMPRESSION_ERROR),
+    "compression, table too large": (
+        frames.headers(1, b"\x3f\xe2\x1f" + frames.block(OK)),
+        ErrorCode.COMPRESSION_ERROR,
+    ),
     "continuations without end": (
         frames.headers(1, b"", end_headers=False) + frames.continuation(1, b"", end_headers=False) * 1000,
         ErrorCode.PROTOCOL_ERROR,
@@ -1051,8 +1064,8 @@ def test_a_head_of_many_large_frames_is_given_up_in_time() -> None:
     taken = 0
     while not wire.receive(frames.continuation(1, bytes(16384), end_headers=False)):
         taken += 1
-        assert taken < 64  # 1 MiB
-    broken(wire, ErrorCode.PROTOCOL_ERROR)
+        assert taken < 8  # 128 KiB
+    broken(wire, ErrorCode.ENHANCE_YOUR_CALM)
 
 
 FLOODS: dict[str, bytes] = {
