@@ -21,9 +21,9 @@ import trustme
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from tests.kit import interop  # noqa: E402
-from tests.kit.interop_checks import BACKENDS, CHECKS, FULL, LIMIT, SHORT, Place, Sizes, run  # noqa: E402
-from tests.kit.servers import DidNotStart  # noqa: E402
+from tests.kit import interop
+from tests.kit.interop_checks import BACKENDS, CHECKS, FULL, LIMIT, SHORT, Place, Sizes, run
+from tests.kit.servers import DidNotStart
 
 
 @attrs.frozen
@@ -77,7 +77,9 @@ def _run_all(place: Place, loop: str, checks: Sequence[str]) -> list[Result]:
     return results
 
 
-def _run_server(name: str, authority: trustme.CA, loops: Sequence[str], checks: Sequence[str], sizes: Sizes) -> list[Result]:
+def _run_server(
+    name: str, authority: trustme.CA, loops: Sequence[str], checks: Sequence[str], sizes: Sizes
+) -> list[Result]:
     results: list[Result] = []
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(interop.start(name, authority))

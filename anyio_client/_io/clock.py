@@ -108,6 +108,11 @@ class Clock:
                 until = now + limit
                 scope.deadline = until if until < self.deadline else self.deadline
 
+    def extend(self, limit: float | None) -> None:
+        """Bytes have come: the limit begins anew. Raises nothing, since the task that says so may be another one."""
+        if self._scope is not None and limit is not None:
+            self._scope.deadline = min(self.now() + limit, self.deadline)
+
     def check(self) -> None:
         """Raise the error of the limit that has passed, if one has: for loops that may go round without waiting."""
         if self._scope is not None and self.now() >= self._scope.deadline:

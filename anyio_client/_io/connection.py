@@ -19,7 +19,7 @@ import anyio
 import anyio.lowlevel
 
 from .._wire.protocol import Wire, WireEvent
-from .stream import Stream, StreamClosed
+from .stream import Nudged, Stream, StreamClosed
 
 __all__ = ["Connection", "KeepAlive", "Owner", "Waiter"]
 
@@ -63,6 +63,7 @@ class Owner(Protocol):
     number: int
 
     def take(self, event: WireEvent) -> None: ...
+    def progress(self) -> None: ...
 
 
 class _Pool(Protocol):
@@ -92,6 +93,7 @@ class Connection:
         "_keepalive",
         "_lost",
         "_pool",
+        "_probing",
         "_reading",
         "_settled",
         "_unpushed",
@@ -137,6 +139,7 @@ class Connection:
         self._lost: OSError | None = None  # why nothing can be read any more
         self._reading = False  # somebody has the baton
         self._unpushed = False  # something is queued that somebody is about to push
+        self._probing: anyio.Event | None = None  # set when it is known whether it still answers
         self._waiters: dict[Waiter, None] = {}  # those who sleep, the longest first
         self._flushing: anyio.Event | None = None  # set when whoever flushes has flushed some
 
@@ -175,7 +178,10 @@ class Connection:
         self._reading = True
         try:
             while True:
-                self.take(await self._receive())
+                try:
+                    await self._read_once()
+                except Nudged:
+                    continue  # somebody has left bytes to flush
                 if waiter.ready or self._lost is not None:
                     return
                 waiter.heard()
@@ -185,26 +191,26 @@ class Connection:
         finally:
             self._reading = False
 
-    async def _receive(self) -> bytes:
+    async def _read_once(self) -> None:
         if self.stream.unsent and self._flushing is None:
-            return await self._receive_while_flushing()
-        if self._keepalive is None:
-            return await self.stream.receive()
-        with anyio.move_on_after(self._keepalive.interval):
-            return await self.stream.receive()
-        return await self._receive_pong(self._keepalive.timeout)
+            await self._read_while_flushing()
+        elif self._keepalive is None:
+            self.take(await self.stream.receive())
+        else:
+            self.take(await self._receive_or_ask(self._keepalive))
 
-    async def _receive_pong(self, timeout: float | None) -> bytes:
+    async def _receive_or_ask(self, keepalive: KeepAlive) -> bytes:
+        with anyio.move_on_after(keepalive.interval):
+            return await self.stream.receive()
         self.wire.ping()
         self.push()
-        with anyio.move_on_after(timeout):
+        with anyio.move_on_after(keepalive.timeout):
             return await self.stream.receive()
-        raise OSError(errno.ETIMEDOUT, f"no answer to a PING for {timeout:g} s")
+        raise OSError(errno.ETIMEDOUT, f"no answer to a PING for {keepalive.timeout:g} s")
 
-    async def _receive_while_flushing(self) -> bytes:
+    async def _read_while_flushing(self) -> None:
         """Somebody was cancelled, or the peer makes us answer: what is kept would stay there."""
-        data = b""
-        error: OSError | None = None
+        error: OSError | Nudged | None = None
 
         async def flush() -> None:
             try:
@@ -215,13 +221,16 @@ class Connection:
         async with anyio.create_task_group() as group:
             group.start_soon(flush)
             try:
-                data = await self.stream.receive()
-            except OSError as exc:
+                # Taken in here: leaving the block may end by a cancellation.
+                if self._keepalive is None:
+                    self.take(await self.stream.receive())
+                else:
+                    self.take(await self._receive_or_ask(self._keepalive))
+            except (OSError, Nudged) as exc:
                 error = exc
             group.cancel_scope.cancel()
         if error is not None:
             raise error
-        return data
 
     def take(self, data: bytes) -> None:
         """What was read: hand the events to their owners, and what the codec answers to the stream."""
@@ -233,6 +242,10 @@ class Connection:
             owner = self.exchanges.get(event.exchange)
             if owner is not None:
                 owner.take(event)
+        if self.shared or not events:
+            owner = self.exchanges.get(self.wire.receiving)
+            if owner is not None:
+                owner.progress()
         if self.shared:
             if self.wire.closing and not self.exchanges and self._lost is None:
                 self._pool.broke(self)
@@ -269,12 +282,13 @@ class Connection:
         return len(self.exchanges) < self.wire.capacity()
 
     async def probe(self) -> bool:
-        """Whether the connection, if it was idle for long, still answers."""
+        """Whether the connection, if it was idle for long, still answers. Who comes meanwhile waits for the same answer."""
+        while self._probing is not None:
+            await self._probing.wait()
         keepalive = self._keepalive
-        if keepalive is None or self.exchanges or self._reading:
-            return True
-        if self.now() - self.idle_since < keepalive.interval:
-            return True
+        if keepalive is None or self.exchanges or self.now() - self.idle_since < keepalive.interval:
+            return self.is_alive()
+        self._probing = anyio.Event()
         answer = _Answer(self)
         try:
             self.wire.ping()
@@ -283,9 +297,14 @@ class Connection:
                 await self.wait(answer)
         except OSError:
             return False
+        finally:
+            probing, self._probing = self._probing, None
+            probing.set()
         if not answer.ready:
             self._lose(OSError(errno.ETIMEDOUT, "no answer to a PING"))
-        return answer.ready and self.is_alive()
+            return False
+        self.idle_since = self.now()
+        return self.is_alive()
 
     async def serve(self) -> None:
         """Read for others until the connection is lost: for who waits for a place on it."""
@@ -323,6 +342,12 @@ class Connection:
             self.push()
         except OSError:
             pass
+        self._leave_flushing()
+
+    def _leave_flushing(self) -> None:
+        """Nobody flushes what is kept any more: whoever reads does both from now on."""
+        if self.stream.unsent and self._reading and self._flushing is None:
+            self.stream.nudge()
 
     @property
     def position(self) -> int:
@@ -341,9 +366,13 @@ class Connection:
             self._flushing = anyio.Event()
             try:
                 await stream.flush()
-            finally:
+            except BaseException:
                 flushed, self._flushing = self._flushing, None
                 flushed.set()
+                self._leave_flushing()
+                raise
+            flushed, self._flushing = self._flushing, None
+            flushed.set()
 
     # -- the end
 

@@ -114,14 +114,14 @@ class Exchange(Waiter):
     def ready(self) -> bool:
         return self.over or len(self._events) > self._known
 
+    def progress(self) -> None:
+        """Bytes of this exchange have come, though nothing complete."""
+        if self._body_sent:
+            self._clock.extend(self._clock.timeout.read)
+
     def heard(self) -> None:
-        """Bytes of ours are progress; those of others are not, and may come for ever."""
-        clock = self._clock
-        if self._body_sent and self._connection.wire.receiving == self.number:
-            clock.allow(clock.phase, clock.timeout.read)
-        else:
-            # A peer that always has something ready can keep a cancellation from being delivered.
-            clock.check()
+        # A peer that always has something ready can keep a cancellation from being delivered.
+        self._clock.check()
 
     def take(self, event: WireEvent) -> None:
         if type(event) is SendAllowed:

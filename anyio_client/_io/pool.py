@@ -40,6 +40,11 @@ class _Waiter:
         if self.event is not None:
             self.event.set()
 
+    def look_again(self) -> None:
+        """There is a connection more to read on."""
+        if self.event is not None:
+            self.event.set()
+
     async def wait(self, connections: Collection[Connection]) -> None:
         """Wait for the answer; meanwhile read on *connections* where nobody does, for it may come from there."""
         if self.answer is not None:
@@ -89,6 +94,9 @@ class ConnectionPool:
                 if connection.has_room:
                     return connection
                 self.freed(connection)  # the server has lowered its limit this moment
+                continue
+            if connection.exchanges:  # it ends what it carries, and takes no more
+                self.freed(connection)
                 continue
             self._step(machine.Broke(connection.number))
             if not connection.used:
@@ -150,9 +158,17 @@ class ConnectionPool:
             return
         wire = _make_wire(version)
         connection = Connection(number, origin, stream, wire, self, clock.now, self._keepalive)
+        if connection.shared and not connection.is_alive():  # its SETTINGS may be there already, or its GOAWAY
+            connection.close()
+            error = clock.error(ConnectionLostError, "The server closed the new connection before it was asked.")
+            self._step(machine.OpenFailed(number, error))
+            return
         self._connections[number] = connection
         if connection.shared:
             self._shared.setdefault(origin, {})[number] = connection
+            for waiter in self._waiters.values():
+                if waiter.origin == origin:
+                    waiter.look_again()
         self._step(machine.Opened(number, wire.capacity(), connection.began, wire.settled))
 
     @staticmethod

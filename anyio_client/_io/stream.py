@@ -14,13 +14,17 @@ from typing import Any, Protocol
 import anyio
 import anyio.lowlevel
 
-__all__ = ["READ_SIZE", "SocketStream", "Stream", "StreamClosed"]
+__all__ = ["READ_SIZE", "Nudged", "SocketStream", "Stream", "StreamClosed"]
 
 READ_SIZE = 64 * 1024  # what one read asks for; the kernel rarely has more ready on one connection
 
 
 class StreamClosed(OSError):
     """This stream was closed on our side, perhaps by another task."""
+
+
+class Nudged(Exception):
+    """Somebody wants whoever waits on the stream to look at it again."""
 
 
 class Stream(Protocol):
@@ -50,6 +54,10 @@ class Stream(Protocol):
     @property
     def sent(self) -> int:
         """How many bytes of what was sent the kernel has taken."""
+        ...
+
+    def nudge(self) -> None:
+        """Let the task that waits in ``receive`` get :class:`Nudged`; nothing is lost. Without one, nothing happens."""
         ...
 
     def close(self) -> None: ...
@@ -124,9 +132,14 @@ class SocketStream:
         try:
             await wait(self._sock)
         except anyio.ClosedResourceError:
-            raise StreamClosed("the connection was closed") from None
+            if not self._closed:
+                raise Nudged from None
         if self._closed:
             raise StreamClosed("the connection was closed")
+
+    def nudge(self) -> None:
+        if not self._closed:
+            anyio.notify_closing(self._sock)  # ends the wait, and that is all it does
 
     def close(self) -> None:
         """Close the socket now; a task that waits for it gets :class:`StreamClosed`. May be called twice."""

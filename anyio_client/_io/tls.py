@@ -128,6 +128,9 @@ class TLSStream:
             self._object.write(data)
         self._push()
 
+    def nudge(self) -> None:
+        self._below.nudge()
+
     @property
     def unsent(self) -> int:
         return self._below.unsent

@@ -606,7 +606,7 @@ async def test_a_call_that_waits_for_a_place_and_reads_for_others(where: Where, 
 async def test_a_call_that_came_before_the_connection_reads_on_it_too() -> None:
     """It waited for another one to connect; the answer that then fills the connection is read by nobody."""
     with serving(H2Server(streams=1)) as server:
-        client = client_of(server)
+        client = client_of(server, base_url=f"http://localhost:{server.port}")  # a name takes a moment
         server.gate = False
         with anyio.fail_after(5):
             async with anyio.create_task_group() as group:

@@ -486,7 +486,7 @@ def serving(app: App, values: Mapping[int, int] | None = None, seen: Served | No
                         asked = judge.asked[stream]
                         notes.asked.append(asked)
                         body = app(asked)
-                        if body is not None:
+                        if body is not None and asked.reset is None:  # which may have come in the same read
                             fields = [(b":status", b"200"), JSON, (b"content-length", b"%d" % len(body))]
                             connection.send_headers(stream, fields)
                             left[stream] = memoryview(body)
