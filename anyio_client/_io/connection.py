@@ -400,10 +400,21 @@ class Connection:
             self._lost = StreamClosed("the connection was closed")
         if self.shared:
             self.wire.close()
+            self._drop_arrived()
             self.push_quietly()
         self.stream.close()
         while self._waiters:
             self._pass_baton()
+
+
+    def _drop_arrived(self) -> None:
+        """A socket that is closed with unread bytes is reset, and the peer may never read our goodbye."""
+        try:
+            for _ in range(MAX_CHECK_READS):
+                if not self.stream.receive_nowait():
+                    return
+        except OSError:
+            pass
 
 
 class _Answer(Waiter):

@@ -620,7 +620,7 @@ async def test_a_malformed_answer_ends_its_stream_only(kind: str) -> None:
         asked = by_path(peer.asks(2))
         good, bad = asked["/good"], asked["/bad"]
         peer.send(head(good), frames.data(good.stream, b"1"), MALFORMED[kind](bad.stream))
-        if kind not in ("no body", "trailers with a status"):  # these have ended
+        if kind not in ("no body", "trailers with a status", "1xx that ends"):  # these have ended
             peer.given_up(bad)
             assert bad.reset in (PROTOCOL_ERROR, FLOW_CONTROL_ERROR)
         peer.send(frames.data(good.stream, b"2", end=True))
@@ -1173,9 +1173,9 @@ async def test_a_dead_connection_with_kept_bytes_is_found_too() -> None:
             upload = await fill(client, group)
             await upload.cancel()
             await waiting[0].cancel()  # the other begins to read where bytes are kept
-            with pytest.raises(ConnectionLostError):
-                with anyio.fail_after(5):
-                    await waiting[1].end()
+            # It is found dead before any byte of an answer came: a call that may be repeated is, once, on another one.
+            with anyio.fail_after(5):
+                assert await waiting[1].end() == 1
             gone.set()
             await again(client)
             assert peer.connections == 2

@@ -8,7 +8,7 @@ import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -25,8 +25,9 @@ from anyio_client import (
     ServerSentEvent,
     Timeout,
 )
-from anyio_client._io.stream import SocketStream
-from anyio_client._wire.h2 import CONNECTION_WINDOW, STREAM_WINDOW
+from anyio_client._io.connection import Connection
+from anyio_client._io.stream import Nudged, SocketStream
+from anyio_client._wire.h2 import CONNECTION_WINDOW, STREAM_WINDOW, H2Wire
 from tests.conftest import BACKENDS
 from tests.kit.h2cancel import (
     EXTRA,
@@ -518,6 +519,60 @@ async def test_what_a_cancelled_upload_leaves_is_sent_although_somebody_reads_al
                             await until(lambda: answer.received == 3 * 2**20, "the rest has come")
                     server.open_gate()
                 await settle(server, client)
+
+
+class Kernel:
+    """A stream whose kernel takes what the test says."""
+
+    def __init__(self) -> None:
+        self.sent = self.unsent = 0
+        self.takes: list[int] = []
+        self._changed = anyio.Event()
+
+    def allow(self, size: int) -> None:
+        self.takes.append(size)
+        self._changed.set()
+
+    def send_nowait(self, data: bytes) -> None:
+        self.unsent += len(data)
+
+    async def flush(self) -> None:
+        while not self.takes:
+            self._changed = anyio.Event()
+            await self._changed.wait()
+        taken = min(self.takes.pop(0), self.unsent)
+        self.sent += taken
+        self.unsent -= taken
+
+    async def receive(self) -> bytes:
+        self._nudged = anyio.Event()
+        await self._nudged.wait()
+        raise Nudged
+
+    def nudge(self) -> None:
+        self._nudged.set()
+
+
+@each_loop
+async def test_what_was_queued_while_an_upload_is_flushed_does_not_stay_behind_it() -> None:
+    """The kernel takes the upload and a part of the frame behind it, which nobody waits to be sent."""
+    kernel, wire = Kernel(), H2Wire()
+    wire.take_output()
+    connection = Connection(1, "", cast("Any", kernel), wire, cast("Any", None), anyio.current_time)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(connection.serve)
+            await until(lambda: connection._reading, "somebody reads")
+            kernel.send_nowait(bytes(100))
+            group.start_soon(connection.drain, 100)
+            await until(lambda: connection._flushing, "the upload is being flushed")
+            wire.ping()
+            connection.push_quietly()
+            kernel.allow(105)
+            await until(lambda: kernel.sent == 105, "the kernel has taken the upload")
+            kernel.allow(1000)
+            await until(lambda: not kernel.unsent, "the rest has left too", seconds=1)
+            group.cancel_scope.cancel()
 
 
 # --- connecting --------------------------------------------------------------------------------------------------
