@@ -1260,6 +1260,7 @@ async def test_closing_while_nothing_is_under_way_says_goodbye() -> None:
     with serve(scripted(script)) as peer:
         async with client_of(peer) as client:
             await again(client)
+        peer.wait_for_open(0)  # before the server is closed under the script
     assert goodbye == [NO_ERROR]
 
 
