@@ -367,12 +367,16 @@ class Connection:
             try:
                 await stream.flush()
             except BaseException:
-                flushed, self._flushing = self._flushing, None
-                flushed.set()
+                self._flushed()
                 self._leave_flushing()
                 raise
-            flushed, self._flushing = self._flushing, None
-            flushed.set()
+            self._flushed()
+        self._leave_flushing()  # others may have queued more meanwhile
+
+    def _flushed(self) -> None:
+        if self._flushing is not None:
+            self._flushing.set()
+            self._flushing = None
 
     # -- the end
 
