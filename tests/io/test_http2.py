@@ -645,6 +645,7 @@ async def test_a_malformed_answer_ends_its_stream_only(kind: str) -> None:
 @pytest.mark.parametrize("first", ["silent", "busy"])
 async def test_a_silent_stream_times_out_although_its_sibling_gets_data(first: str) -> None:
     """The first of them reads for both."""
+    timed_out = Signal()
 
     def script(peer: H2Peer) -> None:
         peer.answer(peer.ask())
@@ -652,13 +653,14 @@ async def test_a_silent_stream_times_out_although_its_sibling_gets_data(first: s
         busy, silent = asked["/busy"], asked["/silent"]
         peer.send(head(busy))
         until = time.monotonic() + 8
-        while silent.reset is None and time.monotonic() < until:
+        while not timed_out.is_set and time.monotonic() < until:
             peer.send(frames.data(busy.stream, b"1"))
             peer.peer.server.pause(0.01)
             while _has_frame(peer):
                 peer.read()
-        peer.send(frames.data(busy.stream, b"2", end=True))
+        peer.given_up(silent)
         assert silent.reset == CANCEL
+        peer.send(frames.data(busy.stream, b"2", end=True))
         peer.serve()
 
     with serve(scripted(script)) as peer:
@@ -673,6 +675,7 @@ async def test_a_silent_stream_times_out_although_its_sibling_gets_data(first: s
             with pytest.raises(ReadTimeoutError, match=r"0\.25 s"):
                 await calls["silent"].end()
             assert not calls["busy"].is_over
+            timed_out.set()
             assert (await calls["busy"].end()).endswith(b"12")
             await again(client)
             assert peer.connections == 1
