@@ -1,5 +1,6 @@
 #!/bin/sh
 # `make test-all`: the tests on every CPython from 3.11 on that this machine has, each in an environment of its own.
+export ALL_LOOPS=1  # see tests/conftest.py
 status=0
 found=
 for minor in 11 12 13 14; do

@@ -87,7 +87,9 @@ def test_the_tables_of_the_design_are_those_of_the_code() -> None:
 
 
 # What shows Python for people to run; docs/design.md is about the library itself.
-PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("design.md", "http2.md", "benchmarks.md"))
+PAGES = sorted(
+    path.name for path in (ROOT / "docs").glob("*.md") if path.name not in ("design.md", "http2.md", "benchmarks.md")
+)
 
 # Runs the blocks of one page in one namespace. Each is compiled at its place in the file, so that a traceback names it.
 RUNNER = r"""

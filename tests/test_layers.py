@@ -32,7 +32,12 @@ OUTSIDE = {
     "sansio": set[str](),
     "front": {"anyio", "attrs"},
 }
-ONLY_IN = {"cattrs": {"_convert", "_client.py"}, "h11": {"h1.py"}, "h2": {"h2.py"}, "hpack": {"fields.py", "compression.py"}}
+ONLY_IN = {
+    "cattrs": {"_convert", "_client.py"},
+    "h11": {"h1.py"},
+    "h2": {"h2.py"},
+    "hpack": {"fields.py", "compression.py"},
+}
 FORBIDDEN_STDLIB = {"asyncio", "socket", "ssl", "select", "selectors", "threading", "subprocess"}
 
 

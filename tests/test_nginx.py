@@ -35,12 +35,16 @@ def nginx(folder: pathlib.Path) -> Iterator[str]:
         yield server.url
 
 
-async def test_ten_thousand_gets_of_which_none_fails(tmp_path: pathlib.Path, anyio_backend_name: str) -> None:
-    """In the main 100 connections are used up; some waits end just when nginx closes the idle connection."""
+async def test_ten_thousand_gets_of_which_none_fails(tmp_path: pathlib.Path, anyio_backend: object) -> None:
+    """In the main 100 connections are used up; some waits end just when nginx closes the idle connection.
+
+    On asyncio; the other loops have a quarter of that, unless ALL_LOOPS is set.
+    """
+    whole = os.environ.get("ALL_LOOPS") or anyio_backend == ("asyncio", {"use_uvloop": False})
     with nginx(tmp_path) as url:
         transport = HTTPTransport(limits=Limits(max_connections=1))
         async with AsyncAPIClient(base_url=url, http_client=transport, max_retries=0) as client:
-            for number in range(1, 10_001):
+            for number in range(1, 10_001 if whole else 2_501):
                 assert await client.get("/", cast_to=dict) == {"ok": True}
                 if number % 1250 == 0:
                     # The promise of nginx is 1 s: ask again around that moment.

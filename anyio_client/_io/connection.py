@@ -410,7 +410,6 @@ class Connection:
         while self._waiters:
             self._pass_baton()
 
-
     def _drop_arrived(self) -> None:
         """A socket that is closed with unread bytes is reset, and the peer may never read our goodbye."""
         try:

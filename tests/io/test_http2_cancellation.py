@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import socket
 import ssl
@@ -772,6 +773,7 @@ async def test_2000_calls_cancelled_at_random_leave_thirty_of_thirty(setting: tu
         async with warm(server) as client:
             tasks = task_count()
             cancelled = 0
+            rounds = 40 if setting[0][0] == "trio" or os.environ.get("ALL_LOOPS") else 15
 
             async def one() -> None:
                 nonlocal cancelled
@@ -781,14 +783,14 @@ async def test_2000_calls_cancelled_at_random_leave_thirty_of_thirty(setting: tu
                 cancelled += outcome.ended
 
             with anyio.fail_after(60):
-                for _ in range(40):
+                for _ in range(rounds):
                     async with anyio.create_task_group() as group:
                         for _ in range(50):
                             group.start_soon(one)
             with anyio.fail_after(5):
                 for _ in range(30):
                     await get(client)
-            assert cancelled > 500
+            assert cancelled > rounds * 12
             assert task_count() == tasks
             await settle(server, client)
             assert len(server.lines) == 1
