@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-import pathlib
+import re
 import sys
 import zlib
 from collections.abc import Iterator
@@ -50,23 +50,28 @@ def no_socket_is_left() -> Iterator[None]:
     assert settled_sockets(before) <= before
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The front rooms do not know which loop of asyncio runs: every fourth of their tests runs on uvloop too.
+def _is_left_out(item: pytest.Item) -> bool:
+    loop = re.search(r"\b(asyncio|uvloop|trio)\b", item.name)
+    if loop is None:
+        return False
+    row = zlib.crc32(item.nodeid.replace(loop[1], "").encode())
+    if item.get_closest_marker("spread"):
+        return loop[1] != ("asyncio", "uvloop", "trio")[row % 3]
+    # The front rooms do not know which loop of asyncio runs.
+    return loop[1] == "uvloop" and item.path.parent.name == "front" and row % 4 != 0
 
-    ALL_LOOPS=1 runs them all, as `make test-all` does; the rooms that touch sockets always do.
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Every fourth test of the front rooms runs on uvloop, and long tables marked "spread" have each row on one loop.
+
+    ALL_LOOPS=1 runs everything everywhere, as `make test-all` does.
     """
     if os.environ.get("ALL_LOOPS"):
         return
-    front = pathlib.Path(__file__).parent / "front"
-    left_out = [
-        item
-        for item in items
-        if item.path.parent == front and "[uvloop" in item.nodeid and zlib.crc32(item.nodeid.encode()) % 4
-    ]
+    left_out = {item for item in items if _is_left_out(item)}
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        gone = set(left_out)
-        items[:] = [item for item in items if item not in gone]
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_collection_finish() -> None:

@@ -818,6 +818,7 @@ OUTCOMES: dict[str, tuple[tuple[bytes | str, ...], str, bool, type[Exception]]] 
 }
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("outcome", OUTCOMES)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_body_is_sent_again_the_same_or_not_at_all(kind: str, outcome: str, tmp_path: pathlib.Path) -> None:
@@ -844,6 +845,7 @@ async def test_a_body_is_sent_again_the_same_or_not_at_all(kind: str, outcome: s
             assert not getattr(value, "closed", False)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("status", ["413 X", "503 X"])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_early_answer_ends_the_upload_of_every_kind(kind: str, status: str, tmp_path: pathlib.Path) -> None:
@@ -910,6 +912,7 @@ async def test_a_server_that_reads_nothing_stops_the_reading_of_the_file() -> No
             assert file.read_so_far < 32_000_000  # what the kernel's buffers take
 
 
+@pytest.mark.spread
 @one_loop
 @pytest.mark.parametrize("outcome", [Outcome.NOT_SENT, Outcome.REFUSED, Outcome.UNKNOWN, Outcome.ANSWERED])
 @pytest.mark.parametrize("kind", KINDS)
@@ -1271,6 +1274,7 @@ FAILING = [
 ]  # fmt: skip
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     ("kind", "make_error"),
     [(kind, make) for kind in FAILING for make in (ERRORS if kind in ("async iterator", "generator") else ERRORS[:2])],
