@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_origin, overload
 
 from ._convert import DoesNotFit
+from ._core.messages import one_line
 from ._download import Download
 from ._io.response import BodyIterator, Response
 from ._model.errors import APIResponseValidationError, DecodeError, find_request_id
@@ -193,7 +194,11 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
     def _no_json(self, exc: ValueError) -> APIResponseValidationError:
         raw = self.http_response
         media_type = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
-        kind = "invalid JSON" if "json" in media_type else f"{media_type or 'an answer of no known type'}, no JSON"
+        kind = (
+            "invalid JSON"
+            if "json" in media_type
+            else f"{one_line(media_type) or 'an answer of no known type'}, no JSON"
+        )
         hint = " For a stream pass stream=True." if media_type == "text/event-stream" else ""
         return APIResponseValidationError(f"The server sent {kind}: {exc}.{hint}", response=raw, body=raw.text)
 

@@ -16,6 +16,7 @@ import attrs
 
 from ._convert import DoesNotFit
 from ._core import retry
+from ._core.messages import one_line
 from ._io.response import BodyIterator, Response
 from ._log import logger
 from ._model.errors import (
@@ -195,7 +196,7 @@ class AsyncStream(Generic[T]):
         elif not self._accepts(media_type):
             await response.read_at_most(self._client.max_error_body)
             raise APIResponseValidationError(
-                f"Asked for an event stream, the server answered with {media_type}.",
+                f"Asked for an event stream, the server answered with {one_line(media_type)}.",
                 response=response,
                 body=_parsed(response),
             )

@@ -30,7 +30,7 @@ from examples import datasette, etcd, mcp, nchan, pouchdb
 from .kit import servers
 from .kit.proxy import Wire, wire
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.spread]
 
 NewFolder = Callable[[str], pathlib.Path]
 

@@ -11,7 +11,7 @@ import trustme
 from tests.kit import interop
 from tests.kit.interop_checks import CHECKS, LIMIT, SHORT, Check, Place, run
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_socket_is_left")]
+pytestmark = [pytest.mark.anyio, pytest.mark.spread, pytest.mark.usefixtures("no_socket_is_left")]
 
 SERVERS = ["nginx", "node", "hypercorn"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, cast
 
-__all__ = ["find_message"]
+__all__ = ["find_message", "one_line"]
 
 MAX_MESSAGE = 1000  # characters; the whole text stands in the error's body
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
@@ -21,6 +21,10 @@ def find_message(body: object) -> str | None:
     candidates: tuple[Any, ...] = (inner, fields.get("message"), fields.get("detail"), fields.get("title"))
     for found in candidates:
         if isinstance(found, str) and found.strip():
-            # One line of a log, whatever the server writes.
-            return " ".join(_UNPRINTABLE.sub(" ", found[:MAX_MESSAGE]).split())
+            return one_line(found, MAX_MESSAGE)
     return None
+
+
+def one_line(text: str, limit: int = 100) -> str:
+    """What a server wrote, fit for one line of a log: *limit* characters at most, none that moves the cursor."""
+    return " ".join(_UNPRINTABLE.sub(" ", text[:limit]).split())

@@ -58,7 +58,7 @@ class BodyStream:
                 with self._clock:
                     data = await self._next()
             except APITimeoutError:
-                self._finish()
+                self._finish(timed_out=True)
                 raise
         if data is None:
             raise StopAsyncIteration
@@ -76,7 +76,7 @@ class BodyStream:
                 with self._clock:
                     await self._collect(pieces)
             except APITimeoutError:
-                self._finish()
+                self._finish(timed_out=True)
                 raise
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -95,9 +95,9 @@ class BodyStream:
             self._finish()
         return data
 
-    def _finish(self) -> None:
+    def _finish(self, *, timed_out: bool = False) -> None:
         self._done = True
-        self._exchange.abandon()
+        self._exchange.abandon(timed_out=timed_out)
         timings = self._clock.timings
         if timings.body is None:
             now = self._clock.now()

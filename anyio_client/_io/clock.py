@@ -113,6 +113,11 @@ class Clock:
         if self._scope is not None and limit is not None:
             self._scope.deadline = min(self.now() + limit, self.deadline)
 
+    @property
+    def has_passed(self) -> bool:
+        """Whether the limit of now has passed, and nothing else ends the wait."""
+        return self._scope is not None and self.now() >= self._scope.deadline
+
     def check(self) -> None:
         """Raise the error of the limit that has passed, if one has: for loops that may go round without waiting."""
         if self._scope is not None and self.now() >= self._scope.deadline:

@@ -25,6 +25,7 @@ __all__ = ["Connection", "KeepAlive", "Owner", "Waiter"]
 
 # How many reads at most are made of what has arrived, before a connection is used: a flood must not hold its next user.
 MAX_CHECK_READS = 16
+PROBE_TIME = 1.0  # seconds for the answer to a PING, where the user has named none
 
 
 class Waiter:
@@ -89,12 +90,14 @@ class Connection:
 
     __slots__ = (
         "_capacity",
+        "_doubted",
         "_flushing",
         "_keepalive",
         "_lost",
         "_pool",
         "_probing",
         "_reading",
+        "_retired",
         "_settled",
         "_unpushed",
         "_waiters",
@@ -137,6 +140,8 @@ class Connection:
         self._capacity = wire.capacity()  # as the pool knows it
         self._settled: bool = wire.settled
         self._lost: OSError | None = None  # why nothing can be read any more
+        self._retired = False
+        self._doubted = False
         self._reading = False  # somebody has the baton
         self._unpushed = False  # something is queued that somebody is about to push
         self._probing: anyio.Event | None = None  # set when it is known whether it still answers
@@ -235,6 +240,7 @@ class Connection:
     def take(self, data: bytes) -> None:
         """What was read: hand the events to their owners, and what the codec answers to the stream."""
         self.received += len(data)
+        self._doubted = False
         events = self.wire.receive(data)
         if self.shared:
             self._report_capacity()  # first: what the events free is not to be used where there is no room any more
@@ -247,12 +253,46 @@ class Connection:
             if owner is not None:
                 owner.progress()
         if self.shared:
-            if self.wire.closing and not self.exchanges and self._lost is None:
+            if self.closing and not self.exchanges and self._lost is None:
                 self._pool.broke(self)
             self.push_quietly()
 
+    @property
+    def closing(self) -> bool:
+        """Takes no further exchanges, ever; those under way may still complete."""
+        return self._retired or self.wire.closing
+
+    @property
+    def capacity(self) -> int:
+        return 0 if self._retired else self.wire.capacity()
+
+    def doubt(self, *, was_silent: bool) -> None:
+        """Somebody has waited for the peer to the limit. HTTP/1.1 is closed then; here others use the connection.
+
+        If the kernel takes no bytes, it gets no further exchanges; if it was silent altogether, it is asked before.
+        """
+        if self.shared:
+            self._doubted = was_silent
+            if self.stream.unsent:
+                self._retire()
+
+    def _retire(self) -> None:
+        self._retired = True
+        self._report_capacity()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the pool need not wait to hear how many exchanges it carries."""
+        return self._settled
+
+    def settle(self) -> None:
+        """The peer has not said its limit for long enough: whoever waits for that waits no more."""
+        if not self._settled:
+            self._settled = True
+            self._pool.capacity_changed(self)
+
     def _report_capacity(self) -> None:
-        capacity, settled = self.wire.capacity(), self.wire.settled
+        capacity, settled = self.capacity, self._settled or self.wire.settled
         if capacity != self._capacity or settled != self._settled:
             self._capacity, self._settled = capacity, settled
             self._pool.capacity_changed(self)
@@ -275,36 +315,45 @@ class Connection:
     def is_alive(self) -> bool:
         """Whether the connection takes exchanges, as far as can be known without waiting."""
         self.read_arrived(MAX_CHECK_READS)
-        return self._lost is None and not self.wire.closing
+        return self._lost is None and not self.closing
 
     @property
     def has_room(self) -> bool:
-        return len(self.exchanges) < self.wire.capacity()
+        return len(self.exchanges) < self.capacity
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it should be asked before it is used: silent to somebody's limit, or idle for long."""
+        keepalive = self._keepalive
+        idle = keepalive is not None and not self.exchanges and self.now() - self.idle_since >= keepalive.interval
+        return self._doubted or idle or self._probing is not None
 
     async def probe(self) -> bool:
-        """Whether the connection, if it was idle for long, still answers. Who comes meanwhile waits for the same answer."""
+        """Whether the connection still answers. Who comes meanwhile waits for the same answer."""
         while self._probing is not None:
             await self._probing.wait()
-        keepalive = self._keepalive
-        if keepalive is None or self.exchanges or self.now() - self.idle_since < keepalive.interval:
+        if not self.in_doubt:
             return self.is_alive()
         self._probing = anyio.Event()
         answer = _Answer(self)
         try:
             self.wire.ping()
             self.push()
-            with anyio.move_on_after(keepalive.timeout):
+            with anyio.move_on_after(PROBE_TIME if self._keepalive is None else self._keepalive.timeout):
                 await self.wait(answer)
         except OSError:
             return False
         finally:
             probing, self._probing = self._probing, None
             probing.set()
-        if not answer.ready:
+        if answer.ready:
+            self.idle_since = self.now()
+            return self.is_alive()
+        if self.exchanges:
+            self._retire()  # they have limits of their own
+        else:
             self._lose(OSError(errno.ETIMEDOUT, "no answer to a PING"))
-            return False
-        self.idle_since = self.now()
-        return self.is_alive()
+        return False
 
     async def serve(self) -> None:
         """Read for others until the connection is lost: for who waits for a place on it."""
@@ -385,7 +434,7 @@ class Connection:
         self.exchanges.pop(exchange.number, None)
         if self._lost is not None:
             return
-        if self.wire.closing and not self.exchanges:
+        if self.closing and not self.exchanges:
             self._pool.broke(self)
             return
         if not self.exchanges:

@@ -41,6 +41,7 @@ __all__ = ["Exchange"]
 
 SMALL_BODY = 64 * 1024  # a body up to this size is sent in one piece with the head
 PIECE_SIZE = 64 * 1024  # a larger one in pieces of this size
+SMALL_PIECE = 1024  # pieces of an answer below this size are put together as they come
 # While we still send, this much of an early good answer is read ahead; a server that echoes as it reads needs it.
 READ_AHEAD = 32 * 2**20
 
@@ -82,6 +83,7 @@ class Exchange(Waiter):
         "_connection",
         "_events",
         "_finished",
+        "_heard",
         "_known",
         "_received_before",
         "_reused",
@@ -104,7 +106,7 @@ class Exchange(Waiter):
         self._begins = 0  # the connection's position where the request begins
         self._window = _Window(clock)
         self._reused = connection.used
-        self._received_before = connection.received
+        self._received_before = self._heard = connection.received  # _heard: as the last wait began
         self._body_sent = False
         self._finished = False  # the codec knows that the body is complete
 
@@ -127,10 +129,22 @@ class Exchange(Waiter):
         if type(event) is SendAllowed:
             self._window.set_open()
             return
-        self._events.append(event)
+        if type(event) is DataReceived and len(event.data) < SMALL_PIECE:
+            self._take_small(event)
+        else:
+            self._events.append(event)
         self.notify()
         if type(event) is Ended or type(event) is Failed:
             self._finish()
+
+    def _take_small(self, event: DataReceived) -> None:
+        """A piece costs a hundred bytes besides its own: small ones are put together as they come."""
+        if len(self._events) > self._known:
+            last = self._events[-1]
+            if type(last) is DataReceived and isinstance(last.data, bytearray) and len(last.data) < PIECE_SIZE:
+                last.data.extend(event.data)
+                return
+        self._events.append(DataReceived(event.exchange, bytearray(event.data)))
 
     def _finish(self) -> None:
         if not self.over:
@@ -138,9 +152,14 @@ class Exchange(Waiter):
             self._window.set_open()
             self._connection.release(self)
 
-    def abandon(self) -> None:
-        """Nobody wants the rest: the stream is reset (HTTP/2), or the connection closed, unless the exchange is over."""
+    def abandon(self, *, timed_out: bool = False) -> None:
+        """Nobody wants the rest: the stream is reset (HTTP/2), or the connection closed, unless the exchange is over.
+
+        *timed_out*: a limit on waiting for the peer has passed.
+        """
         if not self.over:
+            if timed_out:
+                self._connection.doubt(was_silent=self._connection.received == self._heard)
             self._connection.wire.abandon(self.number)
             if self._connection.shared:
                 self._connection.push_quietly()
@@ -153,7 +172,7 @@ class Exchange(Waiter):
         try:
             return await self._start(request)
         except BaseException:
-            self.abandon()
+            self.abandon(timed_out=self._clock.has_passed)
             raise
 
     async def _start(self, request: Request) -> ResponseHead:
@@ -229,6 +248,7 @@ class Exchange(Waiter):
         """Wait for more of this exchange. Our errors where the connection is lost."""
         if self._body_sent:
             self._clock.allow(self._clock.phase, self._clock.timeout.read)
+        self._heard = self._connection.received
         try:
             await self._connection.wait(self)
         except StreamClosed as exc:
@@ -431,7 +451,7 @@ class Exchange(Waiter):
     async def next_data(self) -> bytes | None:
         """What has come of the body, None after its end. Waits are limited by the clock that is entered."""
         while True:
-            pieces: list[bytes] = []
+            pieces: list[bytes | bytearray] = []
             while self._events:
                 event = self._events[0]
                 if type(event) is DataReceived:
@@ -445,7 +465,7 @@ class Exchange(Waiter):
                     raise self._failure(event)
                 self._events.popleft()
             if pieces:
-                data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                data = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
                 self._use(len(data))
                 self._clock.body_size = (self._clock.body_size or 0) + len(data)
                 return data

@@ -21,6 +21,10 @@ from .exchange import Exchange
 
 __all__ = ["ConnectionPool"]
 
+# Seconds that calls wait for the SETTINGS of a new HTTP/2 connection, which say how many can share it, before further ones
+# are opened. They come with the handshake, or a round trip later.
+SETTLING_TIME = 1.0
+
 _Answer: TypeAlias = machine.Use | machine.Open | machine.Refuse
 
 
@@ -106,8 +110,8 @@ class ConnectionPool:
                 raise clock.error(ConnectionLostError, message)
 
     async def _answers(self, connection: Connection, clock: Clock) -> bool:
-        """Whether a connection that was idle for long still answers, where that is asked for."""
-        if self._keepalive is None:
+        """Whether a connection that is in doubt still answers."""
+        if not connection.in_doubt:
             return True
         try:
             clock.allow(Phase.POOL, clock.timeout.pool)
@@ -125,10 +129,13 @@ class ConnectionPool:
         waiter = self._waiters[ticket] = _Waiter(origin, now)
         try:
             self._step(machine.Wanted(ticket, origin, now, self._connector.may_share(url), first))
+            limited = False
             while True:
                 if waiter.answer is None:
-                    clock.allow(Phase.POOL, clock.timeout.pool)
-                    await waiter.wait(list(self._shared.get(origin, {}).values()))
+                    if not limited:  # once, however often it looks again
+                        clock.allow(Phase.POOL, clock.timeout.pool)
+                        limited = True
+                    await self._wait_for_answer(waiter)
                     clock.timings.queue = clock.now() - now
                 answer, waiter.answer = waiter.answer, None
                 match answer:
@@ -136,6 +143,7 @@ class ConnectionPool:
                         return self._connections.get(answer.connection)
                     case machine.Open():
                         await self._open(answer, url, clock)
+                        limited = False
                     case machine.Refuse():
                         raise self._refusal(answer, clock)
                     case None:
@@ -148,6 +156,19 @@ class ConnectionPool:
             raise
         finally:
             del self._waiters[ticket]
+
+    async def _wait_for_answer(self, waiter: _Waiter) -> None:
+        connections = list(self._shared.get(waiter.origin, {}).values())
+        unsettled = [connection for connection in connections if not connection.settled]
+        if not unsettled:
+            await waiter.wait(connections)
+            return
+        with anyio.CancelScope(deadline=min(connection.began for connection in unsettled) + SETTLING_TIME):
+            await waiter.wait(connections)
+            return
+        for connection in unsettled:
+            if connection.now() >= connection.began + SETTLING_TIME:
+                connection.settle()
 
     async def _open(self, command: machine.Open, url: URL, clock: Clock) -> None:
         number, origin = command.connection, command.origin
@@ -211,7 +232,7 @@ class ConnectionPool:
         self._step(machine.Broke(connection.number))
 
     def capacity_changed(self, connection: Connection) -> None:
-        self._step(machine.CapacityChanged(connection.number, connection.wire.capacity(), connection.now()))
+        self._step(machine.CapacityChanged(connection.number, connection.capacity, connection.now()))
 
     def _unshare(self, connection: Connection) -> None:
         book = self._shared.get(connection.origin)

@@ -229,7 +229,7 @@ def make_decoder(content_encoding: str | None, max_ratio: float | None) -> Conte
             case "zstd" if _zstd():
                 layers.append(_Zstd(_zstd()))
             case _:
-                raise DecodingFailed(f"the Content-Encoding {coding!r} was not asked for and cannot be undone")
+                raise DecodingFailed(f"the Content-Encoding {coding[:40]!r} was not asked for and cannot be undone")
     return ContentDecoder(layers, max_ratio) if layers else None
 
 

@@ -381,9 +381,13 @@ class H2Wire:
         self._goaway_code = int.from_bytes(frame.payload[4:8], "big")
         for stream in [stream for stream in self._streams.values() if stream.number > self._goaway]:
             self._forget(stream)
+            self._reset[stream.number] = stream.left  # a server that answers it nevertheless harms no other stream
             self._close_in_h2(stream, None)
-            reason = f"the server closes the connection and did not process this request{self._why}"
-            events.append(Failed(stream.number, reason, lost=True, outcome=Outcome.REFUSED))
+            if stream.answered:  # it contradicts itself, and is not believed
+                reason, outcome = "the server closes the connection in the middle of its answer", Outcome.ANSWERED
+            else:
+                reason, outcome = "the server closes the connection and did not process this request", Outcome.REFUSED
+            events.append(Failed(stream.number, reason + self._why, lost=True, outcome=outcome))
 
     @property
     def _why(self) -> str:
@@ -425,9 +429,7 @@ class H2Wire:
         """Whether the server may send such a frame for a stream that is over: only if it was we who ended it."""
         self._check_opened(frame)
         if frame.stream not in self._reset:
-            refused = self._goaway is not None and frame.stream > self._goaway
-            reason = f"a {frame.name} frame for a stream that {'was refused' if refused else 'has ended'}"
-            raise ConnectionViolation(ErrorCode.STREAM_CLOSED, reason)
+            raise ConnectionViolation(ErrorCode.STREAM_CLOSED, f"a {frame.name} frame for a stream that has ended")
 
     def _take_late(self, frame: Frame) -> None:
         """DATA that was in flight when we reset the stream: it counts for the connection, and goes nowhere."""

@@ -66,7 +66,7 @@ class DataReceived:
     """Bytes of the body, never empty. They count against flow control until ``consumed`` is called."""
 
     exchange: int
-    data: bytes = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
+    data: bytes | bytearray = attrs.field(repr=lambda data: f"<{len(data)} bytes>")
 
 
 @attrs.frozen

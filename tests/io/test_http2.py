@@ -61,7 +61,7 @@ from tests.kit.h2peer import (
 )
 from tests.kit.peers import serve
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_socket_is_left")]
+pytestmark = [pytest.mark.anyio, pytest.mark.spread, pytest.mark.usefixtures("no_socket_is_left")]
 
 ONCE = {"max_retries": 0}
 
@@ -502,7 +502,6 @@ async def test_a_refused_stream_without_a_retry_says_so() -> None:
             assert peer.connections == 1
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("headed", [False, True], ids=["waiting", "headed"])
 @pytest.mark.parametrize("code", [NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, CANCEL, REFUSED_STREAM, 11, 13, 0xDEAD])
 async def test_a_reset_is_retried_where_that_is_safe(code: int, headed: bool) -> None:
@@ -614,7 +613,6 @@ MALFORMED: dict[str, Callable[[int], bytes]] = {
 }
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("kind", MALFORMED)
 async def test_a_malformed_answer_ends_its_stream_only(kind: str) -> None:
     def script(peer: H2Peer) -> None:
@@ -1344,7 +1342,6 @@ HOSTILE: dict[str, Callable[[int], bytes | Iterator[bytes]]] = {
 }
 
 
-@pytest.mark.spread
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("kind", HOSTILE)
 async def test_what_breaks_a_connection_fails_its_calls_and_nothing_else(kind: str) -> None:

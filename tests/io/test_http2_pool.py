@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import random
+import socket
 import ssl
 import threading
 from collections.abc import Awaitable
@@ -23,9 +24,11 @@ from anyio_client import (
     Limits,
     Outcome,
     PoolTimeoutError,
+    ReadTimeoutError,
     RemoteProtocolError,
     Timeout,
     TLSError,
+    WriteTimeoutError,
 )
 from tests.kit import frames
 from tests.kit.h2peer import (
@@ -47,7 +50,7 @@ from tests.kit.h2peer import (
 )
 from tests.kit.peers import Peer, Script, ScriptedServer, answer_each, ok, serve
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("no_socket_is_left")]
+pytestmark = [pytest.mark.anyio, pytest.mark.spread, pytest.mark.usefixtures("no_socket_is_left")]
 
 ONCE = {"max_retries": 0}
 MAX = frames.MAX_CONCURRENT_STREAMS
@@ -908,3 +911,80 @@ async def test_a_hundred_calls_over_few_streams_open_what_they_need() -> None:
             assert await at_once(*[client.get("/", cast_to=int) for _ in range(100)]) == [1] * 100
             assert 1 <= peer.connections <= 5
             await again(client)
+
+
+# --- connections that say nothing --------------------------------------------------------------------------------------
+
+
+async def test_calls_do_not_wait_for_settings_that_never_come() -> None:
+    def script(peer: H2Peer) -> None:
+        if peer.number == 1:
+            peer.until_gone()
+        peer.serve()
+
+    def silent_or_not(peer: Peer) -> None:
+        script(H2Peer(peer, greet=peer.number > 1))
+
+    with serve(silent_or_not) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            first = begin(group, client.get("/", cast_to=int, options=ONCE))
+            await anyio.wait_all_tasks_blocked()
+            with anyio.fail_after(8):  # of a read limit of 600 s
+                assert await at_once(*[client.get("/", cast_to=int) for _ in range(5)]) == [1] * 5
+            assert not first.is_over
+            await first.cancel()
+
+
+@pytest.mark.parametrize("reads", [True, False])
+async def test_a_connection_that_was_silent_for_a_whole_limit_gets_no_more_calls(reads: bool) -> None:
+    """It says nothing any more, or takes nothing: the retry goes elsewhere, and so does the next call."""
+    go = Signal()
+
+    def script(peer: H2Peer) -> None:
+        if peer.number > 1:
+            peer.serve()
+        if not reads:
+            peer.peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        peer.answer(peer.ask())
+        peer.send(frames.window(0, 2**30))
+        peer.asks(1, whole=False)
+        if reads:
+            peer.until_gone()
+        else:
+            go.wait()
+
+    with serve(scripted(script, {frames.INITIAL_WINDOW_SIZE: 2**30})) as peer:
+        async with client_of(peer) as client:
+            await again(client)
+            body = b"x" if reads else bytes(20_000_000)
+            timeout = Timeout(10, read=0.4, write=0.4)
+            options = {"timeout": timeout, **ONCE}
+            with pytest.raises(ReadTimeoutError if reads else WriteTimeoutError):
+                await client.post("/", content=body, cast_to=int, options=options)
+            assert await client.post("/", content=b"x", cast_to=int, options=options) == 1
+            assert peer.connections == 2
+            go.set()
+
+
+async def test_unread_data_in_tiny_frames_takes_no_more_memory_than_it_has() -> None:
+    def script(peer: H2Peer) -> None:
+        peer.answer(peer.ask())
+        asked = by_path(peer.asks(2))
+        peer.send(head(asked["/held"]))
+        for _ in range(20):
+            peer.send(frames.data(asked["/held"].stream, b"ab") * 1000)
+        peer.answer(asked["/other"])
+        peer.send(frames.data(asked["/held"].stream, end=True))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            other = begin(group, client.get("/other", cast_to=int))
+            await anyio.wait_all_tasks_blocked()
+            async with client.open("GET", "/held") as response:
+                assert await other.end() == 1
+                (exchange,) = [o for c in pool_of(client)._connections.values() for o in c.exchanges.values()] or [None]
+                if exchange is not None:
+                    assert len(exchange._events) <= 3  # type: ignore[attr-defined]
+                assert await response.read() == b"ab" * 20_000

@@ -32,7 +32,7 @@ from anyio_client._io.upload import PieceReader, compressed, form_data, make_con
 from anyio_client._model.request import StreamedBody
 from anyio_client._wire.coding import make_decoder
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.spread]
 
 DATA = bytes(range(256)) * 2600  # two pieces and a half
 OFFSET = 1000

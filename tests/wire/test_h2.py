@@ -725,11 +725,19 @@ def test_goaway_ignores_the_reserved_bit() -> None:
     assert [event.exchange for event in feed(wire, frames.goaway(2**31 + 1))] == [3]
 
 
-def test_a_frame_for_a_stream_that_goaway_refused_ends_the_connection() -> None:
+def test_an_answer_on_a_stream_that_goaway_refused_goes_nowhere() -> None:
     wire = opened("GET", "GET")
-    (*_, event) = feed(wire, frames.goaway(1), frames.headers(3, OK))
-    assert (event.exchange, event.lost) == (1, False)
-    broken(wire, ErrorCode.STREAM_CLOSED)
+    (refused,) = feed(wire, frames.goaway(1))
+    assert (refused.exchange, refused.outcome) == (3, Outcome.REFUSED)
+    assert feed(wire, frames.headers(3, OK), frames.data(3, b"x", end=True)) == []
+    assert isinstance(feed(wire, frames.headers(1, OK, end=True))[-1], Ended)
+
+
+def test_goaway_takes_nothing_back_of_an_answer_that_has_begun() -> None:
+    wire = opened("POST")
+    (*_, event) = feed(wire, frames.headers(1, OK), frames.goaway(0))
+    assert (event.exchange, event.lost, event.outcome) == (1, True, Outcome.ANSWERED)
+    assert event.reason == "the server closes the connection in the middle of its answer"
 
 
 def test_goaway_does_not_let_refused_bodies_go_on() -> None:
