@@ -298,6 +298,7 @@ class H2Peer:
         self.judge = Judge()
         self._heard: deque[Sent] = deque()
         self._seen: set[int] = set()  # streams whose request the script has got
+        self.answers_pings = False  # by itself, while it reads
         if greet:
             self.send(frames.settings(values))
 
@@ -311,7 +312,10 @@ class H2Peer:
             if not data or self.peer.server._closing:  # which takes TLS from a socket that is being read
                 raise ConnectionError("the client has gone")
             self._heard.extend(self.judge.feed(data))
-        return self._heard.popleft()
+        frame = self._heard.popleft()
+        if self.answers_pings and frame.kind == frames.PING and not frame.flags & ACK:
+            self.send(frames.ping(frame.payload, ack=True))
+        return frame
 
     def wait(self, kind: int, stream: int | None = None, flags: int = 0) -> Sent:
         """The next frame of this kind; those before it are only judged."""
