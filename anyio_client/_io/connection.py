@@ -81,8 +81,8 @@ class KeepAlive:
     __slots__ = ("interval", "timeout")
 
     def __init__(self, interval: float, timeout: float | None) -> None:
-        self.interval = interval
-        self.timeout = timeout
+        self.interval: float = interval
+        self.timeout: float | None = timeout
 
 
 class Connection:
