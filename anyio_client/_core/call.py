@@ -32,7 +32,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from .._model.errors import APIError, Attempt, DeadlineExceededError, Outcome, Phase
+from .._model.errors import APIConnectionError, APIError, Attempt, DeadlineExceededError, Outcome, Phase
 from .._model.head import ResponseHead
 from .._model.request import Request
 from .._model.timeouts import Timings
@@ -268,6 +268,7 @@ class Call:
     request: Request | None = None
     head: ResponseHead | None = None
     replaced: bool = False  # a dead idle connection was replaced in this attempt
+    processed: bool = False  # the send that was replaced may have been processed all the same
     refreshed: bool = False  # a 401 was answered with fresh credentials in this call
     began: float = 0.0
     attempt_began: float = 0.0
@@ -293,7 +294,7 @@ class Call:
         self.attempt_began = event.now
         self.request = event.request
         self.head = None
-        self.replaced = False
+        self.replaced = self.processed = False
         if self.plan.authorize:
             self.state = CallState.AUTHORIZING
             return Authorize(event.request)
@@ -367,7 +368,7 @@ class Call:
         request = self.request = event.request or self.request
         assert request is not None  # every way to SENDING sets it
         if self._replaces(event):
-            self.replaced = True
+            self.replaced, self.processed = True, event.outcome is Outcome.UNKNOWN
             return Send(request)
         return self._failed(event, event.retryable and self._may_repeat(request, event.outcome))
 
@@ -385,6 +386,9 @@ class Call:
         return retry.may_repeat(self.plan.policy, request, outcome, self.plan.idempotency_header)
 
     def _failed(self, event: AttemptFailed, worth_it: bool) -> CallCommand:
+        outcome = self._outcome(event.outcome)
+        if outcome is not event.outcome and isinstance(event.error, APIConnectionError):
+            event.error.outcome = outcome
         name = type(event.error).__name__
         status = event.status_code or (self.head.status_code if self.head is not None else None)
         record = attrs.evolve(
@@ -392,13 +396,19 @@ class Call:
             status_code=status,
             error=f"{name}: {event.error}",
             phase=event.phase,
-            outcome=event.outcome,
+            outcome=outcome,
         )
         return self._maybe_wait(event.now, worth_it, None, record) or self._end(Fail(event.error, self.attempts))
 
+    def _outcome(self, outcome: Outcome) -> Outcome:
+        """What is known of the whole attempt, whose last send ended with *outcome*."""
+        unsent = outcome is Outcome.NOT_SENT or outcome is Outcome.REFUSED
+        return Outcome.UNKNOWN if unsent and self.processed else outcome
+
     def _expired(self, event: Expired) -> CallCommand:
+        outcome = self._outcome(event.outcome)
         error = DeadlineExceededError(
-            self._where_the_time_went(event), request=self.request, phase=event.phase, outcome=event.outcome
+            self._where_the_time_went(event), request=self.request, phase=event.phase, outcome=outcome
         )
         error.timings, error.body_size = event.timings, event.body_size
         if self.state is not CallState.WAITING:
@@ -406,7 +416,7 @@ class Call:
                 self._record(event.now),
                 error="DeadlineExceededError",
                 phase=event.phase,
-                outcome=event.outcome,
+                outcome=outcome,
             )
             self.attempts += (record,)
         return self._end(Fail(error, self.attempts))

@@ -159,8 +159,11 @@ class Connector:
         except OSError as exc:
             reason = exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else str(exc)
             message = f"The TLS handshake with {url.netloc} failed: {reason}"
+            refused = "no application protocol" in str(exc)
+            if refused:
+                message += ". It speaks none of the protocols that were offered (ALPN); http1=False offers HTTP/2 only"
             error = TLSError(message, request=clock.request, phase=Phase.TLS, outcome=Outcome.NOT_SENT)
-            error.retryable = not isinstance(exc, ssl.SSLCertVerificationError)
+            error.retryable = not (refused or isinstance(exc, ssl.SSLCertVerificationError))
             raise error from exc
         clock.timings.tls = clock.now() - began
         return stream
@@ -171,7 +174,10 @@ class Connector:
         if (chosen == "h2" and self._http2) or (chosen == "http/1.1" and self._http1):
             return chosen
         if stream.alpn is None:
-            message = f"{url.netloc} did not agree to HTTP/2 (ALPN), and http1=False"
+            message = (
+                f"{url.netloc} did not agree to HTTP/2 (ALPN), and http1=False. Either it does not speak it, or the "
+                'SSLContext does not offer it: context.set_alpn_protocols(["h2"])'
+            )
         elif chosen in ("h2", "http/1.1"):
             message = f"{url.netloc} chose {chosen!r}, which the SSLContext offers and http1= or http2= switches off"
         else:

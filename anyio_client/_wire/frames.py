@@ -198,7 +198,10 @@ class FrameReader:
 
     def _check(self, size: int, kind: int, flags: int, stream: int) -> None:
         if self._first and (kind != FrameType.SETTINGS or flags & ACK):
-            raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, "it does not begin as HTTP/2 does, with SETTINGS")
+            raise ConnectionViolation(
+                ErrorCode.PROTOCOL_ERROR,
+                "it does not begin as HTTP/2 does, with SETTINGS; perhaps it speaks HTTP/1.1 only",
+            )
         if size > MAX_FRAME_SIZE:
             raise ConnectionViolation(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {size} bytes is too large")
         if self._block:

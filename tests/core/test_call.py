@@ -240,6 +240,22 @@ def test_a_dead_idle_connection_is_replaced_once_without_a_retry() -> None:
     assert len(commands[-1].attempts) == 2
 
 
+def test_what_a_replaced_send_may_have_done_stays_known() -> None:
+    call = make(CallPlan(max_retries=0))
+    commands = run(call, [Begin(0, request()), lost(reused=True), Expired(3, Outcome.NOT_SENT, Phase.TLS)])
+    assert isinstance(commands[-1], Fail)
+    assert commands[-1].exception().outcome is Outcome.UNKNOWN
+    call = make(CallPlan(max_retries=0))
+    commands = run(call, [Begin(0, request()), lost(reused=True), lost(Outcome.NOT_SENT)])
+    assert isinstance(commands[-1], Fail)
+    assert commands[-1].exception().outcome is Outcome.UNKNOWN
+    assert commands[-1].attempts[-1].outcome is Outcome.UNKNOWN
+    call = make(CallPlan(max_retries=0))
+    commands = run(call, [Begin(0, request()), lost(Outcome.REFUSED, reused=True), lost(Outcome.NOT_SENT)])
+    assert isinstance(commands[-1], Fail)
+    assert commands[-1].attempts[-1].outcome is Outcome.NOT_SENT
+
+
 @pytest.mark.parametrize(
     ("method", "outcome", "command"),
     [

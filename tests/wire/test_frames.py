@@ -126,7 +126,7 @@ def test_padding_that_is_longer_than_the_frame_is_refused(payload: bytes) -> Non
     ids=["HTTP/1.1", "PING", "ACK", "unknown", "GOAWAY", "too large"],
 )
 def test_a_connection_begins_with_settings(data: bytes) -> None:
-    with pytest.raises(ConnectionViolation, match="SETTINGS$") as info:
+    with pytest.raises(ConnectionViolation, match="SETTINGS; perhaps it speaks HTTP/1.1 only$") as info:
         read(data)
     assert info.value.code == ErrorCode.PROTOCOL_ERROR
 
