@@ -10,16 +10,7 @@ DEBIAN_PACKAGES="nghttp2-server apache2-bin haproxy caddy lighttpd-mod-openssl h
 PYTHON_PACKAGES="hypercorn==0.18.0 granian==2.8.7"
 
 HERE=$PWD/.servers
-export DEBIAN_FRONTEND=noninteractive
-export HOME="${HOME:-$HERE/home}" # pip wants one
-mkdir -p "$HERE" "$HOME" 2>/dev/null
-
-sorry() { echo "$1 could not be installed; its tests are skipped"; }
-has() { command -v "$1" >/dev/null 2>&1; }
-limited() { if has timeout; then timeout "$@"; else shift && "$@"; fi; }
-is_root() { [ "$(id -u)" = 0 ]; }
-done_before() { [ "$(cat "$HERE/$1.installed" 2>/dev/null)" = "$2" ]; }
-note() { printf '%s\n' "$2" >"$HERE/$1.installed"; }
+. tests/install_common.sh
 
 # The package and what it needs that this machine has not, into the folder where we are. Nothing is installed, so
 # nothing is locked, and no service is started.

@@ -7,18 +7,9 @@ DATASETTE=0.65.5
 NPM_PACKAGES="pouchdb-server@4.2.0 @modelcontextprotocol/server-everything@2026.8.31"
 
 HERE=$PWD/.servers
-export DEBIAN_FRONTEND=noninteractive
-export HOME="${HOME:-$HERE/home}" # npm and pip want one
+. tests/install_common.sh
 # Node brings certificates of its own; what the system trusts is trusted too.
 [ -f /etc/ssl/certs/ca-certificates.crt ] && export NODE_EXTRA_CA_CERTS="${NODE_EXTRA_CA_CERTS:-/etc/ssl/certs/ca-certificates.crt}"
-mkdir -p "$HERE" "$HOME" 2>/dev/null
-
-sorry() { echo "$1 could not be installed; its tests are skipped"; }
-has() { command -v "$1" >/dev/null 2>&1; }
-limited() { if has timeout; then timeout "$@"; else shift && "$@"; fi; }
-is_root() { [ "$(id -u)" = 0 ]; }
-done_before() { [ "$(cat "$HERE/$1.installed" 2>/dev/null)" = "$2" ]; }
-note() { printf '%s\n' "$2" >"$HERE/$1.installed"; }
 
 # Twice: a fresh machine has no lists of packages. One apt at a time.
 apt() {

@@ -89,6 +89,7 @@ class Connection:
     """A stream to an origin, the codec of its bytes, and the exchanges under way on it."""
 
     __slots__ = (
+        "_answer",
         "_capacity",
         "_doubted",
         "_flushing",
@@ -145,6 +146,7 @@ class Connection:
         self._reading = False  # somebody has the baton
         self._unpushed = False  # something is queued that somebody is about to push
         self._probing: anyio.Event | None = None  # set when it is known whether it still answers
+        self._answer: Waiter | None = None  # the one who has asked
         self._waiters: dict[Waiter, None] = {}  # those who sleep, the longest first
         self._flushing: anyio.Event | None = None  # set when whoever flushes has flushed some
 
@@ -199,12 +201,14 @@ class Connection:
     async def _read_once(self) -> None:
         if self.stream.unsent and self._flushing is None:
             await self._read_while_flushing()
-        elif self._keepalive is None:
-            self.take(await self.stream.receive())
         else:
-            self.take(await self._receive_or_ask(self._keepalive))
+            self.take(await self._receive())
 
-    async def _receive_or_ask(self, keepalive: KeepAlive) -> bytes:
+    async def _receive(self) -> bytes:
+        """Wait for bytes; where the user wants it, ask a silent peer whether it is alive."""
+        keepalive = self._keepalive
+        if keepalive is None:
+            return await self.stream.receive()
         with anyio.move_on_after(keepalive.interval):
             return await self.stream.receive()
         self.wire.ping()
@@ -226,11 +230,7 @@ class Connection:
         async with anyio.create_task_group() as group:
             group.start_soon(flush)
             try:
-                # Taken in here: leaving the block may end by a cancellation.
-                if self._keepalive is None:
-                    self.take(await self.stream.receive())
-                else:
-                    self.take(await self._receive_or_ask(self._keepalive))
+                self.take(await self._receive())  # in here: leaving the block may end by a cancellation
             except (OSError, Nudged) as exc:
                 error = exc
             group.cancel_scope.cancel()
@@ -241,6 +241,8 @@ class Connection:
         """What was read: hand the events to their owners, and what the codec answers to the stream."""
         self.received += len(data)
         self._doubted = False
+        if self._answer is not None:
+            self._answer.notify()
         events = self.wire.receive(data)
         if self.shared:
             self._report_capacity()  # first: what the events free is not to be used where there is no room any more
@@ -272,7 +274,7 @@ class Connection:
         If the kernel takes no bytes, it gets no further exchanges; if it was silent altogether, it is asked before.
         """
         if self.shared:
-            self._doubted = was_silent
+            self._doubted |= was_silent
             if self.stream.unsent:
                 self._retire()
 
@@ -335,7 +337,7 @@ class Connection:
         if not self.in_doubt:
             return self.is_alive()
         self._probing = anyio.Event()
-        answer = _Answer(self)
+        answer = self._answer = _Answer(self)
         try:
             self.wire.ping()
             self.push()
@@ -344,7 +346,7 @@ class Connection:
         except OSError:
             return False
         finally:
-            probing, self._probing = self._probing, None
+            probing, self._probing, self._answer = self._probing, None, None
             probing.set()
         if answer.ready:
             self.idle_since = self.now()

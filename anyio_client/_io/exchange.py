@@ -138,13 +138,16 @@ class Exchange(Waiter):
             self._finish()
 
     def _take_small(self, event: DataReceived) -> None:
-        """A piece costs a hundred bytes besides its own: small ones are put together as they come."""
-        if len(self._events) > self._known:
-            last = self._events[-1]
-            if type(last) is DataReceived and isinstance(last.data, bytearray) and len(last.data) < PIECE_SIZE:
-                last.data.extend(event.data)
-                return
-        self._events.append(DataReceived(event.exchange, bytearray(event.data)))
+        """A piece costs a hundred bytes besides its own: small ones that nobody takes are put together."""
+        last = self._events[-1] if len(self._events) > self._known else None
+        if type(last) is not DataReceived or len(last.data) >= PIECE_SIZE:
+            self._events.append(event)
+        elif isinstance(last.data, bytearray):
+            last.data.extend(event.data)
+        elif len(last.data) < SMALL_PIECE:
+            self._events[-1] = DataReceived(event.exchange, bytearray(last.data + event.data))
+        else:
+            self._events.append(event)
 
     def _finish(self) -> None:
         if not self.over:
@@ -219,13 +222,16 @@ class Exchange(Waiter):
         if not isinstance(body, bytes) or len(body) > SMALL_BODY:
             return body
         if body:
-            wire = self._connection.wire
-            self._window.is_open = False
-            accepted = wire.send(self.number, body)
+            accepted = self._offer(body)
             if accepted < len(body):
                 return memoryview(body)[accepted:]
             self._finish_sending()
         return b""
+
+    def _offer(self, data: bytes | memoryview) -> int:
+        """Queue what the windows allow of *data*; the window opens again with the codec's word for it."""
+        self._window.is_open = False
+        return self._connection.wire.send(self.number, data)
 
     def _note_sent(self) -> None:
         if self._connection.stream.sent > self._begins:
@@ -418,9 +424,7 @@ class Exchange(Waiter):
         """Send one piece. *last*: nothing follows, which the codec is told at once, since the answer may come at once."""
         view = memoryview(piece).cast("B")
         while len(view):
-            self._window.is_open = False
-            accepted = self._connection.wire.send(self.number, view)
-            view = view[accepted:]
+            view = view[self._offer(view) :]
             if last and not len(view):
                 self._finish_sending()
             self._connection.push()

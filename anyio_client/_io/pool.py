@@ -16,7 +16,7 @@ from .._wire.h1 import H1Wire
 from .._wire.protocol import Wire
 from .clock import Clock
 from .connect import Connector
-from .connection import Connection, KeepAlive
+from .connection import Connection, KeepAlive, Waiter
 from .exchange import Exchange
 
 __all__ = ["ConnectionPool"]
@@ -28,41 +28,31 @@ SETTLING_TIME = 1.0
 _Answer: TypeAlias = machine.Use | machine.Open | machine.Refuse
 
 
-class _Waiter:
-    """A ticket whose task waits (or is about to ask whether it has to)."""
+class _Ticket(Waiter):
+    """A ticket of the machine, whose task waits for its answer (or is about to ask whether it has to)."""
 
-    __slots__ = ("answer", "began", "event", "origin")
+    __slots__ = ("answer", "origin")
 
-    def __init__(self, origin: str, began: float) -> None:
+    def __init__(self, origin: str) -> None:
+        super().__init__()
         self.origin = origin
-        self.began = began
         self.answer: _Answer | None = None
-        self.event: anyio.Event | None = None
 
     def set(self, answer: _Answer) -> None:
         self.answer = answer
-        if self.event is not None:
-            self.event.set()
-
-    def look_again(self) -> None:
-        """There is a connection more to read on."""
-        if self.event is not None:
-            self.event.set()
+        self.notify()
 
     async def wait(self, connections: Collection[Connection]) -> None:
-        """Wait for the answer; meanwhile read on *connections* where nobody does, for it may come from there."""
-        if self.answer is not None:
+        """Wait until notified; meanwhile read on *connections* where nobody does, for the answer may come from there."""
+        if not connections:
+            await self.sleep()
             return
-        self.event = anyio.Event()
-        if connections:
-            async with anyio.create_task_group() as group:
-                for connection in connections:
-                    group.start_soon(connection.serve)
-                await self.event.wait()
-                group.cancel_scope.cancel()
-        else:
-            await self.event.wait()
-        self.event = None
+        async with anyio.create_task_group() as group:
+            for connection in connections:
+                group.start_soon(connection.serve)
+            if self.answer is None:  # it may have come while the group was entered
+                await self.sleep()
+            group.cancel_scope.cancel()
 
 
 class ConnectionPool:
@@ -77,7 +67,7 @@ class ConnectionPool:
         self._keepalive = keepalive
         self._connections: dict[int, Connection] = {}
         self._shared: dict[str, dict[int, Connection]] = {}  # those of HTTP/2, by origin
-        self._waiters: dict[int, _Waiter] = {}
+        self._waiters: dict[int, _Ticket] = {}
         self._last_ticket = 0
         # Exchanges whose response was collected: any thread may append (the garbage collector runs in all of them).
         self.collected: deque[Exchange] = deque()
@@ -94,7 +84,7 @@ class ConnectionPool:
             first = True  # whatever happens to this connection, the ticket does not queue again
             if connection is None:
                 continue
-            if connection.is_alive() and await self._answers(connection, clock):
+            if connection.is_alive() and (not connection.in_doubt or await self._answers(connection, clock)):
                 if connection.has_room:
                     return connection
                 self.freed(connection)  # the server has lowered its limit this moment
@@ -111,8 +101,6 @@ class ConnectionPool:
 
     async def _answers(self, connection: Connection, clock: Clock) -> bool:
         """Whether a connection that is in doubt still answers."""
-        if not connection.in_doubt:
-            return True
         try:
             clock.allow(Phase.POOL, clock.timeout.pool)
             return await connection.probe()
@@ -126,7 +114,7 @@ class ConnectionPool:
         ticket = self._last_ticket
         origin = url.origin
         now = clock.now()
-        waiter = self._waiters[ticket] = _Waiter(origin, now)
+        waiter = self._waiters[ticket] = _Ticket(origin)
         try:
             self._step(machine.Wanted(ticket, origin, now, self._connector.may_share(url), first))
             limited = False
@@ -157,7 +145,7 @@ class ConnectionPool:
         finally:
             del self._waiters[ticket]
 
-    async def _wait_for_answer(self, waiter: _Waiter) -> None:
+    async def _wait_for_answer(self, waiter: _Ticket) -> None:
         connections = list(self._shared.get(waiter.origin, {}).values())
         unsettled = [connection for connection in connections if not connection.settled]
         if not unsettled:
@@ -189,7 +177,7 @@ class ConnectionPool:
             self._shared.setdefault(origin, {})[number] = connection
             for waiter in self._waiters.values():
                 if waiter.origin == origin:
-                    waiter.look_again()
+                    waiter.notify()  # there is a connection more to read on
         self._step(machine.Opened(number, wire.capacity(), connection.began, wire.settled))
 
     @staticmethod

@@ -229,12 +229,16 @@ class H2Wire:
             self._h2.close_connection()
 
     def _reset_stream(self, stream: _Stream, code: ErrorCode) -> None:
-        """Send RST_STREAM; what the peer has sent before it reads that is counted against the window it had."""
+        """Send RST_STREAM; the peer may have sent more before it reads that."""
         self._forget(stream)
+        self._expect_late(stream)
+        self._close_in_h2(stream, code)
+
+    def _expect_late(self, stream: _Stream) -> None:
+        """Frames of a stream that is over are not the peer's fault; they count against the window it had."""
         self._reset[stream.number] = stream.left
         if len(self._reset) > MAX_RESET_STREAMS:
             self._reset.popitem(last=False)
-        self._close_in_h2(stream, code)
 
     def _close_in_h2(self, stream: _Stream, code: ErrorCode | None) -> None:
         """Tell h2 that a stream is over, and the peer too, by RST_STREAM with *code*; None where it knows."""
@@ -381,7 +385,7 @@ class H2Wire:
         self._goaway_code = int.from_bytes(frame.payload[4:8], "big")
         for stream in [stream for stream in self._streams.values() if stream.number > self._goaway]:
             self._forget(stream)
-            self._reset[stream.number] = stream.left  # a server that answers it nevertheless harms no other stream
+            self._expect_late(stream)  # a server that answers it nevertheless harms no other stream
             self._close_in_h2(stream, None)
             if stream.answered:  # it contradicts itself, and is not believed
                 reason, outcome = "the server closes the connection in the middle of its answer", Outcome.ANSWERED
@@ -470,7 +474,7 @@ class H2Wire:
             if isinstance(event, h2.events.StreamReset):  # h2 has reset it: the window is too large
                 self._forget(stream)
                 del self._h2.streams[stream.number]
-                self._reset[stream.number] = stream.left
+                self._expect_late(stream)
                 reason = "flow control was violated"
                 events.append(Failed(stream.number, reason, lost=False, outcome=stream.outcome))
                 return

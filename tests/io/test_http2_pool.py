@@ -30,6 +30,7 @@ from anyio_client import (
     TLSError,
     WriteTimeoutError,
 )
+from anyio_client._io.connection import PROBE_TIME
 from tests.kit import frames
 from tests.kit.h2peer import (
     REFUSED_STREAM,
@@ -964,6 +965,30 @@ async def test_a_connection_that_was_silent_for_a_whole_limit_gets_no_more_calls
             assert await client.post("/", content=b"x", cast_to=int, options=options) == 1
             assert peer.connections == 2
             go.set()
+
+
+async def test_the_answer_to_a_doubt_is_heard_at_once_although_another_call_reads() -> None:
+    asked: list[Asked] = []
+
+    def script(peer: H2Peer) -> None:
+        peer.answers_pings = True
+        peer.answer(peer.ask())
+        asked.extend(peer.asks(2))
+        peer.serve()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer) as client, anyio.create_task_group() as group:
+            await again(client)
+            reader = begin(group, client.get("/reader", cast_to=int, options=ONCE))
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(ReadTimeoutError):
+                await client.post("/", content=b"x", cast_to=int, options={"timeout": Timeout(10, read=0.3), **ONCE})
+            began = anyio.current_time()
+            await again(client)
+            assert anyio.current_time() - began < PROBE_TIME * 0.8
+            assert peer.connections == 1
+            assert not reader.is_over
+            await reader.cancel()
 
 
 async def test_unread_data_in_tiny_frames_takes_no_more_memory_than_it_has() -> None:
