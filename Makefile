@@ -7,7 +7,7 @@ PIP = $(BIN)/python -m pip --quiet --disable-pip-version-check
 PYTEST = PYTHONDEVMODE=1 PYTHONWARNINGS=error $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz fuzz-short mutants bench bench-short test-all interop docs servers clean
+.PHONY: help demo test check fuzz fuzz-short mutants bench bench-short test-all interop sdks proxies docs servers clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,7 +20,7 @@ $(VENV)/.stamp-%: pyproject.toml
 	@touch $@
 
 servers: ## install the servers that are not ours (nginx, Hypercorn, etcd, ...) for the tests, where that is possible
-	@sh tests/install_interop.sh --short & sh tests/install_servers.sh; wait
+	@sh tests/install_interop.sh --short & sh tests/install_servers.sh; wait; sh tests/install_proxies.sh
 
 demo: $(VENV)/.stamp-demo ## the tour: a local server, typed calls, a retry, a stream, a list; on asyncio and on trio
 	@$(BIN)/python docs/demo.py
@@ -63,6 +63,13 @@ test-all: servers ## the tests on every CPython from 3.11 on that this machine h
 interop: $(VENV)/.stamp-test servers ## HTTP/2 with ten servers that are not ours, on three event loops: one table (ARGS="--servers nginx --loops trio")
 	@sh tests/install_interop.sh
 	@$(BIN)/python tests/interop.py $(ARGS)
+
+sdks: $(VENV)/.stamp-test servers ## the SDKs of Anthropic and OpenAI over our connections, and over their own: one table (ARGS="--sdks openai --loops trio --http 2")
+	@$(BIN)/python tests/sdk_engine.py $(ARGS)
+
+proxies: $(VENV)/.stamp-test ## HTTP/1.1 and HTTP/2 through squid, tinyproxy and microsocks, on three event loops: one table (ARGS="--proxies squid --loops trio")
+	@sh tests/install_interop.sh --short & sh tests/install_proxies.sh; wait
+	@$(BIN)/python tests/proxies.py $(ARGS)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .venv-* .hypothesis mutants .servers

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._auth import Auth, BasicAuth, BearerAuth, DigestAuth, HeaderAuth, OAuth2ClientCredentials
     from ._client import AsyncAPIClient
     from ._convert import Codec, DoesNotFit, extra_fields
     from ._core.retry import (
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         RetryPolicy,
     )
     from ._io.response import Response
+    from ._io.tls_options import TLS
     from ._middleware import CallNext, Middleware
     from ._model.errors import (
         AnyioClientError,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         Phase,
         PoolTimeoutError,
         PreconditionFailedError,
+        ProxyAnswer,
         ProxyError,
         RateLimitError,
         ReadTimeoutError,
@@ -79,6 +82,7 @@ if TYPE_CHECKING:
         path_template,
     )
     from ._model.request import Request
+    from ._model.snapshot import ConnectionInfo, Snapshot, WaiterInfo
     from ._model.timeouts import (
         Limits,
         Timeout,
@@ -100,6 +104,7 @@ if TYPE_CHECKING:
     from ._streaming import AsyncJSONLStream, AsyncStream
     from ._wire.jsonl import JSONLine
     from ._wire.sse import ServerSentEvent
+    from .transports._asgi import ASGITransport
     from .transports._mock import MockTransport
     from .transports._network import HTTPTransport
     from .transports._protocol import Transport
@@ -110,6 +115,7 @@ _HOMES = {
     "APIResponseValidationError": "._model.errors",
     "APIStatusError": "._model.errors",
     "APITimeoutError": "._model.errors",
+    "ASGITransport": ".transports._asgi",
     "AnyioClientError": "._model.errors",
     "AsyncAPIClient": "._client",
     "AsyncAPIResource": "._resource",
@@ -119,23 +125,29 @@ _HOMES = {
     "AsyncPaginator": "._pages",
     "AsyncStream": "._streaming",
     "Attempt": "._model.errors",
+    "Auth": "._auth",
     "AuthenticationError": "._model.errors",
     "BadRequestError": "._model.errors",
     "BaseAPIResponse": "._response",
+    "BasicAuth": "._auth",
+    "BearerAuth": "._auth",
     "CallNext": "._middleware",
     "Codec": "._convert",
     "ConflictError": "._model.errors",
     "ConnectError": "._model.errors",
     "ConnectTimeoutError": "._model.errors",
+    "ConnectionInfo": "._model.snapshot",
     "ConnectionLostError": "._model.errors",
     "ContentDecodingError": "._model.errors",
     "ContentTooLargeError": "._model.errors",
     "CursorPage": "._page_kinds",
     "DeadlineExceededError": "._model.errors",
     "DecodeError": "._model.errors",
+    "DigestAuth": "._auth",
     "DoesNotFit": "._convert",
     "GatewayTimeoutError": "._model.errors",
     "HTTPTransport": ".transports._network",
+    "HeaderAuth": "._auth",
     "Headers": "._model.headers",
     "InternalServerError": "._model.errors",
     "JSONLine": "._wire.jsonl",
@@ -146,6 +158,7 @@ _HOMES = {
     "MockTransport": ".transports._mock",
     "NotFoundError": "._model.errors",
     "NotGiven": "._model.given",
+    "OAuth2ClientCredentials": "._auth",
     "OffsetPage": "._page_kinds",
     "Omit": "._model.given",
     "Outcome": "._model.errors",
@@ -156,6 +169,7 @@ _HOMES = {
     "Phase": "._model.errors",
     "PoolTimeoutError": "._model.errors",
     "PreconditionFailedError": "._model.errors",
+    "ProxyAnswer": "._model.errors",
     "ProxyError": "._model.errors",
     "Querystring": "._model.query",
     "RateLimitError": "._model.errors",
@@ -169,7 +183,9 @@ _HOMES = {
     "RetryPolicy": "._core.retry",
     "ServerSentEvent": "._wire.sse",
     "ServiceUnavailableError": "._model.errors",
+    "Snapshot": "._model.snapshot",
     "StreamTruncatedError": "._model.errors",
+    "TLS": "._io.tls_options",
     "TLSError": "._model.errors",
     "Timeout": "._model.timeouts",
     "Timings": "._model.timeouts",
@@ -178,6 +194,7 @@ _HOMES = {
     "Transport": ".transports._protocol",
     "URL": "._model.url",
     "UnprocessableEntityError": "._model.errors",
+    "WaiterInfo": "._model.snapshot",
     "WriteTimeoutError": "._model.errors",
     "async_to_raw_response_wrapper": "._resource",
     "async_to_streamed_response_wrapper": "._resource",
@@ -194,6 +211,7 @@ __all__ = [
     "APIResponseValidationError",
     "APIStatusError",
     "APITimeoutError",
+    "ASGITransport",
     "AnyioClientError",
     "AsyncAPIClient",
     "AsyncAPIResource",
@@ -203,23 +221,29 @@ __all__ = [
     "AsyncPaginator",
     "AsyncStream",
     "Attempt",
+    "Auth",
     "AuthenticationError",
     "BadRequestError",
     "BaseAPIResponse",
+    "BasicAuth",
+    "BearerAuth",
     "CallNext",
     "Codec",
     "ConflictError",
     "ConnectError",
     "ConnectTimeoutError",
+    "ConnectionInfo",
     "ConnectionLostError",
     "ContentDecodingError",
     "ContentTooLargeError",
     "CursorPage",
     "DeadlineExceededError",
     "DecodeError",
+    "DigestAuth",
     "DoesNotFit",
     "GatewayTimeoutError",
     "HTTPTransport",
+    "HeaderAuth",
     "Headers",
     "InternalServerError",
     "JSONLine",
@@ -230,6 +254,7 @@ __all__ = [
     "MockTransport",
     "NotFoundError",
     "NotGiven",
+    "OAuth2ClientCredentials",
     "OffsetPage",
     "Omit",
     "Outcome",
@@ -240,6 +265,7 @@ __all__ = [
     "Phase",
     "PoolTimeoutError",
     "PreconditionFailedError",
+    "ProxyAnswer",
     "ProxyError",
     "Querystring",
     "RateLimitError",
@@ -253,7 +279,9 @@ __all__ = [
     "RetryPolicy",
     "ServerSentEvent",
     "ServiceUnavailableError",
+    "Snapshot",
     "StreamTruncatedError",
+    "TLS",
     "TLSError",
     "Timeout",
     "Timings",
@@ -262,6 +290,7 @@ __all__ = [
     "Transport",
     "URL",
     "UnprocessableEntityError",
+    "WaiterInfo",
     "WriteTimeoutError",
     "async_to_raw_response_wrapper",
     "async_to_streamed_response_wrapper",

@@ -16,15 +16,19 @@ import anyio
 import attrs
 
 from . import _bodies
+from ._auth import Auth
 from ._bodies import Payload
-from ._core import build
+from ._core import build, retry
 from ._core.call import (
     AttemptFailed,
+    Authorize,
+    Authorized,
     Begin,
     Call,
     CallCommand,
     CallEvent,
     CallPlan,
+    CallState,
     Deliver,
     Delivery,
     Expired,
@@ -37,12 +41,14 @@ from ._core.call import (
     Wait,
     Woke,
 )
+from ._core.redirect import is_redirect
 from ._io.response import Response
 from ._log import logger
-from ._middleware import RequestChanges, Result, snapshot
+from ._middleware import RequestChanges, Result
 from ._model.errors import (
     APIConnectionError,
     APIResponseValidationError,
+    APIStatusError,
     Attempt,
     DeadlineExceededError,
     Outcome,
@@ -60,7 +66,7 @@ from ._wire import multipart
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
 
-__all__ = ["DEFAULT_ACCEPT", "CallDriver", "Recorder", "check_supported", "retry_wait"]
+__all__ = ["DEFAULT_ACCEPT", "CallDriver", "Recorder", "retry_wait"]
 
 T = TypeVar("T")
 Recorder: TypeAlias = "Callable[[CallEvent, CallCommand], object]"
@@ -135,6 +141,11 @@ class CallDriver:
         self._wrapper: AsyncAPIResponse[Any] | None = None  # the response as a middleware saw it last
         self._result: Result | None = None  # what a middleware gave in place of a response
         self._changes: RequestChanges | None = None  # what a middleware around the call did to the request
+        self._history: tuple[Response, ...] = ()  # what has redirected, in this attempt
+        # Lower-case names of fields that a layer above the credentials has set or omitted, and of those with credentials.
+        self._layered: frozenset[str] = frozenset()
+        self._credentials: frozenset[str] = frozenset()
+        self._not_authorized: CallEvent | None = None  # what the machine is to hear, once the middleware is through
         self._keeps_deadline: bool = getattr(client._transport, "keeps_deadline", False)
         self._plan = CallPlan(
             max_retries=self._max_retries,
@@ -142,6 +153,9 @@ class CallDriver:
             deadline=self.deadline,
             delivers=delivers,
             idempotency_header=client.idempotency_header or "Idempotency-Key",
+            authorize=client._auth is not None,
+            follow_redirects=client._follows(options),
+            allow_insecure_redirects=client.allow_insecure_redirects,
         )
         self._call = Call(self._plan, random.random)
         self._step = self._recorded_step() or self._call.step
@@ -182,6 +196,8 @@ class CallDriver:
                 return command  # type: ignore[return-value]
             elif kind is Wait:
                 event = await self._wait(command)  # type: ignore[arg-type]
+            elif kind is Authorize:
+                event = await self._authorize(command)  # type: ignore[arg-type]
             else:
                 assert type(command) is Fail
                 raise self._failure(command)
@@ -219,7 +235,7 @@ class CallDriver:
 
     async def _run_in_ring(self, first: Request) -> Response | Result:
         """The whole call, inside the middleware that stands around calls."""
-        before = snapshot(first)
+        before = first.copy()
         ring = self.client._call_ring
         assert ring is not None
         end: Deliver | Reject | None = None
@@ -228,13 +244,14 @@ class CallDriver:
             nonlocal end
             if end is not None:  # called again: another run
                 await self._drop_response()
-                self._call = Call(self._plan, random.random)
+                self._call = Call(self._call.plan, random.random)
                 self._step = self._recorded_step() or self._call.step
-                self._result, self.retries_taken = None, 0
+                self._result, self.retries_taken, self._history = None, 0, ()
             end = Deliver(())  # from here on a run has begun, whatever becomes of it
             self._changes = RequestChanges.between(before, request)
+            self._layered |= self._changes.names
             with waiting.elsewhere():
-                end = await self._run(snapshot(request))  # a copy, so that no attempt's changes are found here
+                end = await self._run(request.copy())  # a copy, so that no attempt's changes are found here
             if self._result is not None:
                 return self._result.value
             return self._shown()
@@ -253,8 +270,9 @@ class CallDriver:
             return await self._delivered(end)
         self._result = None
         # A response of the middleware's own: judged like a server's, without retries.
-        judge = Call(attrs.evolve(self._plan, max_retries=0), random.random)
+        judge = Call(attrs.evolve(self._plan, max_retries=0, authorize=False, follow_redirects=False), random.random)
         judge.step(Begin(self._now(), response.request or first))
+        judge.retracted = True  # nothing is sent again
         command = judge.step(HeadReceived(self._now(), time.time(), response.head))
         if type(command) is Read:
             event = await self._read()
@@ -271,8 +289,14 @@ class CallDriver:
         sent = [request]  # the last is what was really sent
 
         async def call_next(request: Request) -> AsyncAPIResponse[Any]:
+            await self._drop_response()
+            self._history = ()
+            if self._call.state is CallState.AUTHORIZING:  # it goes on without the credentials that were not to be had
+                self._step(Authorized(self._now(), request, refreshable=False))
+            elif len(sent) > 1:
+                self._call.begin_again()
             while True:
-                await self._drop_response()
+                await self._leave_response()
                 sent.append(request)
                 try:
                     with waiting.elsewhere():
@@ -289,15 +313,26 @@ class CallDriver:
                     if not self._call.resends(head):
                         return self._shown()
                     command = self._step(head)
-                assert type(command) is Send  # that is what resends() says
-                request = command.request
+                if type(command) is Authorize:
+                    request = await self._authorize_in_ring(command)
+                else:
+                    assert type(command) is Send  # that is what resends() says
+                    request = command.request
 
         waiting = _Waiting(self.deadline)
         try:
             with waiting:
                 given = await ring(request, call_next)
-        except APIConnectionError as exc:
+        except (APIConnectionError, APIStatusError, APIResponseValidationError) as exc:
+            event, self._not_authorized = self._not_authorized, None
+            if event is not None and (isinstance(event, Expired) or getattr(event, "error", None) is exc):
+                return event
+            if not isinstance(exc, APIConnectionError):
+                raise
             return self._failed(exc, sent[-1], sent[-1])
+        if self._call.state is CallState.AUTHORIZING:
+            # There were no fresh credentials, and a middleware had an answer of its own in place of the send.
+            self._step(Authorized(self._now(), sent[-1], refreshable=False))
         if waiting.passed:
             outcome = Outcome.NOT_SENT if len(sent) == 1 else Outcome.UNKNOWN
             return Expired(self._now(), outcome if self._response is None else Outcome.ANSWERED)
@@ -307,6 +342,16 @@ class CallDriver:
             return ResultReady(self._now())
         self._result = None
         return self._head(response, sent[-1])
+
+    async def _authorize_in_ring(self, command: Authorize) -> Request:
+        """The same for a 401 inside a ring; what fails is the middleware's to see."""
+        event = await self._authorize(command)
+        if type(event) is not Authorized:
+            self._not_authorized = event
+            raise event.error if type(event) is AttemptFailed else self._passed("while getting credentials")
+        send = self._step(event)
+        assert type(send) is Send  # that is what Authorized leads to
+        return send.request
 
     def _shown(self) -> AsyncAPIResponse[Any]:
         """The response as a middleware sees it."""
@@ -327,6 +372,16 @@ class CallDriver:
             response = response.for_request(request)
         self._response = response
         return response
+
+    async def _leave_response(self) -> None:
+        """Another send of this attempt follows: read a short rest, so that the connection is used again."""
+        response = self._response
+        if response is None:
+            return
+        if is_redirect(response.status_code):
+            self._history += (response.without_body(),)
+        await self._within(response.aclose)
+        self._response = None
 
     async def _drop_response(self) -> None:
         response, self._response = self._response, None
@@ -356,6 +411,8 @@ class CallDriver:
         if self.client._attempt_ring is not None:
             return await self._in_ring(request)
         try:
+            if self._response is not None:
+                await self._leave_response()
             response = await self._send(request)
         except APIConnectionError as exc:
             return self._failed(exc, request)
@@ -367,6 +424,8 @@ class CallDriver:
         """One request on the wire, the head of its answer."""
         client = self.client
         transport = client._transport
+        if self._credentials:
+            request.credentials |= self._credentials  # a middleware may have made it anew
         await self._within(client._prepare_request, request)
         build.frame(request)
         if not request.can_be_sent:
@@ -376,8 +435,9 @@ class CallDriver:
         if self._keeps_deadline:
             response = await transport.send(request, timeout=self._timeout, deadline=self.deadline)
         else:
-            response = await self._within(self._send_foreign, request)
+            response = await self._within(self._send_foreign, request, self._timeout)
         self._response = response
+        response.history = self._history
         response.max_decompression_ratio = client.max_decompression_ratio
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("status %d from %s (%s)", response.status_code, request.url.origin, response.timings)
@@ -391,8 +451,8 @@ class CallDriver:
             retry = bool(client._should_retry(response))
         return HeadReceived(self._now(), time.time(), response.head, retry, sent)
 
-    async def _send_foreign(self, request: Request) -> Response:
-        response = await self.client._transport.send(request, timeout=self._timeout, deadline=self.deadline)
+    async def _send_foreign(self, request: Request, timeout: Timeout) -> Response:
+        response = await self.client._transport.send(request, timeout=timeout, deadline=self.deadline)
         if not isinstance(response, Response):
             raise TypeError(f"the transport's send() must return a Response, not {type(response).__name__}")
         if self.deadline is not None:
@@ -406,6 +466,80 @@ class CallDriver:
         if isinstance(error, DeadlineExceededError):
             return Expired(now, error.outcome, error.phase, error.timings, error.body_size)
         return AttemptFailed(now, error, error.outcome, error.phase, error.reused, error.retryable, request=sent)
+
+    # -- credentials
+
+    async def _authorize(self, command: Authorize) -> CallEvent:
+        """Put the credentials on the request, as far as no layer of the client has said something about their fields."""
+        client, request = self.client, command.request
+        auth = client._auth
+        assert auth is not None  # else the plan asks for none
+        refused: Response | None = None
+        if command.refresh:
+            refused, self._response = self._response, None
+        elif client._refused:
+            refused = client._refused.pop()  # of a call that could not be sent again
+        try:
+            if self._response is not None:
+                await self._leave_response()  # its connection may be the only one
+            if not request.url.is_same_origin(client.base_url):
+                if refused is not None:
+                    await refused.dispose()
+                return Authorized(self._now(), request, refreshable=False)
+            fields = auth.headers_for(request) if refused is None else None
+            if fields is None:
+                fields = await self._within(self._refresh, auth, request, refused)
+            if fields is None:
+                raise RuntimeError(f"{type(auth).__name__}.headers_for gave None, also after refresh()")
+        except _Passed:
+            return Expired(self._now(), self._call.outcome_so_far)
+        except APIConnectionError as exc:
+            exc.outcome = outcome = self._call.outcome_so_far  # of the request that is to have the credentials
+            if exc.request is None:
+                exc.request = request
+            if not exc.message.startswith(NO_CREDENTIALS):
+                exc.message = NO_CREDENTIALS + exc.message
+            if isinstance(exc, DeadlineExceededError) and self.deadline is not None and self._now() >= self.deadline:
+                return Expired(self._now(), outcome, exc.phase, exc.timings, exc.body_size)
+            return AttemptFailed(self._now(), exc, outcome, exc.phase, retryable=exc.retryable)
+        except APIStatusError as exc:
+            advice = exc.retry_after = retry.server_advice(exc.response.headers, time.time())
+            outcome = self._call.outcome_so_far
+            return AttemptFailed(self._now(), exc, outcome, status_code=exc.status_code, advice=advice)
+        except APIResponseValidationError as exc:
+            return AttemptFailed(self._now(), exc, self._call.outcome_so_far, retryable=False)
+        refreshable = build.put_credentials(request, fields, self._layered)
+        self._credentials |= request.credentials
+        return Authorized(self._now(), request, refreshable)
+
+    async def _refresh(self, auth: Auth, request: Request, refused: Response | None) -> Mapping[str, str] | None:
+        """Fresh credentials for *request*, asked for before anything else can run."""
+        given: list[Response] = []
+
+        async def send(request: Request) -> Response:
+            response = await self._send_plain(request)
+            given.append(response)
+            return response
+
+        try:
+            if refused is not None:
+                with anyio.move_on_after(REFUSAL_TIME):  # its connection may be the only one
+                    await refused.read_at_most(self.client.max_error_body)
+            await auth.refresh(send, refused)
+            return auth.headers_for(request)
+        finally:
+            for response in (*given, refused):
+                if response is not None:
+                    await response.dispose()
+
+    async def _send_plain(self, request: Request) -> Response:
+        """A request beside the call, for its credentials: no hooks, no retries."""
+        build.frame(request)
+        # Others may wait for the same credentials: the limits are the transport's own, and not this call's.
+        timeout = self.client._transport_timeout()
+        if self._keeps_deadline:
+            return await self.client._transport.send(request, timeout=timeout, deadline=self.deadline)
+        return await self._send_foreign(request, timeout)
 
     async def _read(self) -> CallEvent:
         response = self._response
@@ -432,6 +566,7 @@ class CallDriver:
 
     async def _wait(self, command: Wait) -> CallEvent:
         response, self._response = self._response, None
+        self._history = ()
         self.retries_taken = command.retries_taken
         if logger.isEnabledFor(logging.INFO):
             met = self._call.attempts[-1]
@@ -468,7 +603,11 @@ class CallDriver:
             await self._within(response.read_at_most, self.client.max_error_body)
         except _Passed:
             pass
-        error = self.client._make_error_of(response)
+        if response.status_code == 401 and self._call.home is not None and not self._call.refreshed:
+            self.client._refused[:] = [
+                response.without_body()
+            ]  # its body could not be sent again: the next call refreshes
+        error = self.client._make_error_of(response, command.reason)
         error.attempts = command.attempts
         error.retry_after = command.retry_after
         return error
@@ -494,15 +633,16 @@ class CallDriver:
             options = RequestOptions.of(await client._prepare_options(_bodies.copy_options(options)))
             if options.raw_mode is not self.given.raw_mode:  # no option that a hook can see
                 options = attrs.evolve(options, raw_mode=self.given.raw_mode)
-            check_supported(options)
             changed = any(getattr(options, name) != getattr(self.given, name) for name in _bodies.BODY_OPTIONS)
             if changed:
                 payload = await _bodies.make_payload(client._codec, client.qs, _bodies.expand(client._codec, options))
             self._timeout = client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
+            self._call.plan = attrs.evolve(self._call.plan, follow_redirects=client._follows(options))
         self.options = options
         request = self._build(options, payload, retries_taken)
         if self._changes is not None:
             self._changes.apply(request)
+            self._layered |= self._changes.names
         return request
 
     def _build(self, options: RequestOptions, payload: Payload, retries_taken: int) -> Request:
@@ -511,13 +651,10 @@ class CallDriver:
         url, foreign = build.build_url(
             client.base_url, options.url, default_query=client.default_query, params=params, qs=client.qs
         )
-        credentials = client.auth_headers if foreign else ()
+        below = client.default_headers
+        credentials = client._last_auth_headers
         headers, omitted = build.build_headers(
-            client.default_headers,
-            options.headers,
-            foreign=foreign,
-            credentials=credentials,
-            kept=client._kept_headers,
+            below, options.headers, foreign=foreign, credentials=credentials, kept=client._kept_headers
         )
         own = frozenset[str]() if isinstance(options.headers, NotGiven) else {name.lower() for name in options.headers}
         if self._accept is not None and "accept" not in own and headers.get("accept") == DEFAULT_ACCEPT:
@@ -528,6 +665,12 @@ class CallDriver:
                 headers["Authorization"] = build.basic_credentials(user, password)
             url = url.replace(userinfo=False)
         request = Request(options.method, URL(url), headers=headers, content=b"")
+        self._credentials = frozenset(name.lower() for name in credentials) if credentials else frozenset()
+        if client._auth is not None:
+            below_auth = client._names_below_auth
+            above = own.union(name.lower() for name in client._custom_headers)
+            layered = (name.lower() for name in headers)
+            self._layered = omitted.union(name for name in layered if name not in below_auth or name in above)
         if payload.body is not None:
             _describe(request, payload, own, omitted)
         count_header = client.retry_count_header
@@ -539,6 +682,10 @@ class CallDriver:
         is_generated = isinstance(options.idempotency_key, NotGiven)
         if key is not None and not (is_generated and key_header.lower() in omitted):
             headers.setdefault(key_header, key)
+        if options.expect_continue and request.has_content and "expect" not in omitted:
+            headers.setdefault("Expect", "100-continue")
+        request.on_informational, request.trailers = options.on_informational, options.trailers
+        request.carrier = self.given.carrier
         client._validate_headers(headers, omitted)
         return request
 
@@ -565,12 +712,6 @@ def _wants_boundary(content_type: str) -> bool:
 
 DEFAULT_ACCEPT = "application/json"
 
-_LATER = ("expect_continue", "on_informational", "trailers")
-
-
-def check_supported(options: RequestOptions) -> None:
-    """ValueError for an option that this version does not carry out, rather than leaving it out in silence."""
-    for name in _LATER:
-        value = getattr(options, name)
-        if value is not None and value is not False:
-            raise ValueError(f"the option {name}= is not supported yet by this version")
+# Seconds that the rest of an answer 401 is waited for before fresh credentials are asked for.
+REFUSAL_TIME = 1.0
+NO_CREDENTIALS = "The request has no credentials: "

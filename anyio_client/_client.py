@@ -15,11 +15,11 @@ import anyio
 import attrs
 import cattrs
 
-from ._calling import DEFAULT_ACCEPT, CallDriver, Recorder, check_supported, retry_wait
+from ._auth import Auth, auth_of
+from ._calling import DEFAULT_ACCEPT, CallDriver, Recorder, retry_wait
 from ._configuration import (
     Home,
     check_transport,
-    credentials_of,
     default_codec,
     merge_headers,
     merge_query,
@@ -39,6 +39,7 @@ from ._model.headers import Headers
 from ._model.options import RawMode, RequestOptions, check_retries
 from ._model.query import Querystring
 from ._model.request import Request
+from ._model.snapshot import Snapshot
 from ._model.timeouts import DEFAULT_TIMEOUT, Timeout, check_seconds
 from ._model.url import URL, refuse_scheme
 from ._pages import AsyncPage
@@ -83,7 +84,7 @@ class AsyncAPIClient(Verbs):
     ``base_url``: what paths are appended to. ``timeout``: limits on single waits (:class:`Timeout`, or seconds);
     ``deadline``: seconds for a whole call, waits and retries included. ``max_retries``, ``retry``: see
     :class:`RetryPolicy`. ``http_client``: any :class:`Transport`, by default an :class:`HTTPTransport` of its own, which
-    ``close`` closes. ``auth``: a bearer token, or a ``(user, password)`` pair. ``middleware``: see
+    ``close`` closes. ``auth``: a bearer token, a ``(user, password)`` pair, or an :class:`Auth`. ``middleware``: see
     :class:`Middleware`. ``custom_headers``, ``custom_query``: sent
     with every request; ``omit`` as a value removes a default header. ``converter``: a cattrs converter with your own hooks.
 
@@ -114,7 +115,7 @@ class AsyncAPIClient(Verbs):
         http_client: Transport | None = None,
         custom_headers: Mapping[str, str | Omit] | None = None,
         custom_query: Mapping[str, object] | None = None,
-        auth: tuple[str, str] | str | None = None,
+        auth: Auth | tuple[str, str] | str | None = None,
         middleware: Sequence[Layer | Middleware] = (),
         retry: RetryPolicy | None = None,
         converter: cattrs.Converter | None = None,
@@ -126,7 +127,10 @@ class AsyncAPIClient(Verbs):
         self._home = Home()
         self._kept_headers = KeptHeaders()
         self._closed = False
-        self._auth_headers: Mapping[str, str] = {}
+        self._auth_headers: Mapping[str, str] = {}  # credentials that are always the same
+        self._auth: Auth | None = None  # those that are made for each request
+        self._refused: list[Response] = []  # the last answer 401 to which no fresh credentials were asked for
+        self._last_auth_headers: Mapping[str, str] = {}  # what the property auth_headers gave last
         self._owns_transport = True
         self._configure(
             {
@@ -160,7 +164,7 @@ class AsyncAPIClient(Verbs):
                 case "base_url":
                     self._set_base_url(value)
                 case "auth":
-                    self._auth_headers = {} if value is None else credentials_of(value)
+                    self._auth_headers, self._auth = auth_of(value)
                 case "version":
                     self._version = str(value)
                     self._platform = platform_headers(self._version)
@@ -198,7 +202,7 @@ class AsyncAPIClient(Verbs):
         if url.scheme not in ("http", "https"):
             refuse_scheme(url)
         if url.credentials is not None:
-            self._auth_headers = credentials_of(url.credentials)
+            self._auth_headers, self._auth = auth_of(url.credentials)
         path = url.path if url.path.endswith("/") else url.path + "/"
         self._base_url = url.replace(path=path, userinfo=False)
 
@@ -280,6 +284,11 @@ class AsyncAPIClient(Verbs):
     def is_closed(self) -> bool:
         return self._closed
 
+    def snapshot(self) -> Snapshot:
+        """What the transport is doing now: each connection, and each call that waits for one. Empty where it does not say."""
+        see: Callable[[], Snapshot] | None = getattr(self._transport, "snapshot", None)
+        return Snapshot() if see is None else see()
+
     async def close(self) -> None:
         """Close the transport this client was built with; requests under way end with APIConnectionError."""
         self._closed = True
@@ -307,7 +316,8 @@ class AsyncAPIClient(Verbs):
         return options
 
     async def _prepare_request(self, request: Request) -> None:
-        """Hook, once a send: the last look at the request, for example to sign it."""
+        """Hook, once a send: the last look at the request, for example to sign it. Redirects are sends too, also those to
+        another origin, for which ``request.url`` is to be looked at; Host is not set yet."""
 
     async def _process_response(
         self,
@@ -352,14 +362,20 @@ class AsyncAPIClient(Verbs):
     @property
     def default_headers(self) -> Mapping[str, str | Omit]:
         """Everything below the request's own headers; extend it by ``{**super().default_headers, ...}``."""
+        credentials = self._last_auth_headers = self.auth_headers
         return {
             "Accept": DEFAULT_ACCEPT,
             "Accept-Encoding": accept_encoding(),
             "User-Agent": self.user_agent,
             **self.platform_headers(),
-            **self.auth_headers,
+            **credentials,
             **self._custom_headers,
         }
+
+    @property
+    def _names_below_auth(self) -> frozenset[str]:
+        """Lower-case names of the fields of the library's and the platform's layers."""
+        return frozenset(("accept", "accept-encoding", "user-agent", *(name.lower() for name in self._platform)))
 
     @property
     def default_query(self) -> Mapping[str, object]:
@@ -398,7 +414,6 @@ class AsyncAPIClient(Verbs):
         if self._closed:
             raise RuntimeError("this client has been closed")
         self._home.check()
-        check_supported(options)
         if not isinstance(options.headers, NotGiven):
             headers, mode = take_raw_mode(options.headers)
             if mode is not RawMode.PARSED:
@@ -516,6 +531,10 @@ class AsyncAPIClient(Verbs):
             return self._strict
         return options.strict
 
+    def _follows(self, options: RequestOptions) -> bool:
+        follow = options.follow_redirects
+        return self._follow_redirects if isinstance(follow, NotGiven) else bool(follow)
+
     def _idempotency_key(self, options: RequestOptions) -> str | None:
         """The key that goes along: the caller's, or one made for this call, or none."""
         key = options.idempotency_key
@@ -527,8 +546,8 @@ class AsyncAPIClient(Verbs):
 
     # -- errors
 
-    def _make_error_of(self, response: Response) -> APIStatusError:
-        """The error for a response whose body has been read as far as it will be."""
+    def _make_error_of(self, response: Response, reason: str | None = None) -> APIStatusError:
+        """The error for a response whose body has been read as far as it will be. *reason*: why a redirect was not followed."""
         text = response.text
         body: object = text or None
         try:
@@ -539,11 +558,8 @@ class AsyncAPIClient(Verbs):
         found = find_message(body)
         if found:
             message += f" - {found}"
-        if response.status_code == 304:
-            message += " (not modified)"
-        elif 300 <= response.status_code < 400:
-            known = "location" in response.headers
-            message += f" ({'redirects are not followed by this version' if known else 'a redirect without Location'})"
+        if reason is not None:
+            message += f" ({reason})"
         error: Any = self._make_status_error(message, body=body, response=response)
         if not isinstance(error, APIError):
             kind = type(error).__name__

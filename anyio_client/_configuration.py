@@ -10,7 +10,6 @@ import anyio
 import anyio.lowlevel
 
 from ._convert import Codec
-from ._core import build
 from ._io.clock import time_source
 from ._model.given import Omit
 from ._model.headers import Headers
@@ -19,7 +18,6 @@ from .transports._protocol import Transport
 __all__ = [
     "Home",
     "check_transport",
-    "credentials_of",
     "default_codec",
     "merge_headers",
     "merge_query",
@@ -67,16 +65,6 @@ def check_transport(given: object) -> Transport:
 def _kind(given: object) -> str:
     """What was passed, without its repr: a URL of a proxy may hold a password."""
     return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
-
-
-def credentials_of(auth: object) -> dict[str, str]:
-    match auth:
-        case str():
-            return {"Authorization": f"Bearer {auth}"}
-        case (str() as user, str() as password):
-            return {"Authorization": build.basic_credentials(user, password)}
-        case _:
-            raise TypeError(f"auth must be a bearer token or a (user, password) pair, not {type(auth).__name__}")
 
 
 def merge_headers(low: Mapping[str, str | Omit], high: Mapping[str, str | Omit] | None) -> dict[str, str | Omit]:

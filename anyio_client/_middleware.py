@@ -15,10 +15,9 @@ from typing import Any, TypeAlias, cast
 
 import attrs
 
-from ._model.headers import Headers
 from ._model.request import Request
 
-__all__ = ["CallNext", "Layer", "Middleware", "RequestChanges", "Result", "make_rings", "snapshot"]
+__all__ = ["CallNext", "Layer", "Middleware", "RequestChanges", "Result", "make_rings"]
 
 CallNext: TypeAlias = Callable[[Request], Awaitable[Any]]
 Layer: TypeAlias = Callable[[Request, CallNext], Awaitable[Any]]  # one that a user writes, or several composed
@@ -130,6 +129,11 @@ class RequestChanges:
             after.body if after.body is not before.body else None,
         )
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The lower-case names of the fields that were changed."""
+        return frozenset(name.lower() for name in (*self.removed, *(name for name, _ in self.replaced)))
+
     def apply(self, request: Request) -> None:
         if self.method is not None:
             request.method = self.method
@@ -143,8 +147,3 @@ class RequestChanges:
                 request.headers.add(name, value)
         if self.body is not None:
             request.body = self.body
-
-
-def snapshot(request: Request) -> Request:
-    """The request as it is now."""
-    return Request(request.method, request.url, headers=Headers(request.headers), content=request.body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Generator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
-from urllib.parse import unquote, urljoin
+from urllib.parse import unquote
 
 import anyio
 import anyio.lowlevel
@@ -137,11 +137,7 @@ def _next_url(page: AsyncPage[Any], info: PageInfo) -> URL:
     request = page._response.request
     assert request is not None and info.url is not None
     try:
-        url = (
-            URL(urljoin(f"{request.url.origin}{request.url.target}", info.url))
-            if isinstance(info.url, str)
-            else info.url
-        )
+        url = request.url.join(info.url) if isinstance(info.url, str) else info.url
         if url.scheme not in ("http", "https"):
             refuse_scheme(url)
     except ValueError as exc:

@@ -6,12 +6,14 @@ import difflib
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar, cast
 
 import anyio
+from anyio.abc import TaskGroup
 
 from ._model.given import NotGiven, Omit, not_given
 from ._model.options import OPTION_NAMES, RawMode
+from ._model.request import Carrier
 from ._model.timeouts import Timeout
 
 if TYPE_CHECKING:
@@ -198,7 +200,7 @@ def async_to_streamed_response_wrapper(
             _check_taken(marked, func)
             return result
 
-        return AsyncResponseContextManager(call)
+        return AsyncResponseContextManager(lambda carrier: call())
 
     return wrapped
 
@@ -207,10 +209,16 @@ C = TypeVar("C")
 
 
 class AsyncResponseContextManager(Generic[C]):
-    """Makes a call when entered, closes what it gave when left."""
+    """Makes a call when entered, closes what it gave when left.
 
-    def __init__(self, call: Callable[[], Awaitable[C]]) -> None:
+    ``duplex``: the call has a body that is made piece by piece, and a task that lives exactly in the block may go on
+    sending it while the answer is read. ``call`` is given what starts such a task, else None.
+    """
+
+    def __init__(self, call: Callable[[Carrier | None], Awaitable[C]], *, duplex: bool = False) -> None:
         self._call = call
+        self._duplex = duplex
+        self._group: TaskGroup | None = None
         self._held: C | None = None
 
     def __await__(self) -> NoReturn:
@@ -220,13 +228,34 @@ class AsyncResponseContextManager(Generic[C]):
         raise TypeError("this is a block around what is iterated over: write `async with ... as items:` first")
 
     async def __aenter__(self) -> C:
-        self._held = await self._call()
+        if not self._duplex:
+            self._held = await self._call(None)
+            return self._held
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        try:
+            self._held = await self._call(cast("Carrier", self._group.start_soon))
+        except BaseException:
+            await self._leave_group()
+            raise
         return self._held
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        # A middleware may have given a value of its own, which is nobody's to close.
-        close = getattr(self._held, "aclose", None)
-        if close is not None:
-            await close()
+        try:
+            # A middleware may have given a value of its own, which is nobody's to close.
+            close = getattr(self._held, "aclose", None)
+            if close is not None:
+                await close()
+        except Exception:  # of an upload that nobody has heard of
+            if exc_type is None:
+                raise
+        finally:
+            await self._leave_group()
+
+    async def _leave_group(self) -> None:
+        group, self._group = self._group, None
+        if group is not None:
+            group.cancel_scope.cancel()
+            await group.__aexit__(None, None, None)  # the block's own exception goes on by itself, not in a group

@@ -104,8 +104,8 @@ class BaseAPIResponse(Generic[R]):
 
     @property
     def history(self) -> tuple[Response, ...]:
-        """The responses that redirected, without bodies."""
-        return ()
+        """The responses that redirected, in order, without bodies."""
+        return self.http_response.history
 
     @property
     def request_id(self) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, get_origin, 
 import attrs
 
 from ._model.options import RawMode, RequestOptions
-from ._model.request import Content
+from ._model.request import Carrier, Content
 from ._model.url import URL
 from ._pages import AsyncPage, AsyncPaginator
 from ._resource import AsyncResponseContextManager
@@ -47,6 +47,15 @@ def _options(
     others = {"content": content, "files": files, "form": form}
     changes |= {name: value for name, value in others.items() if value is not None}
     return RequestOptions(**changes) if options is None else attrs.evolve(RequestOptions.of(options), **changes)
+
+
+def _is_streamed(options: RequestOptions) -> bool:
+    """Whether the body may be sent piece by piece while the answer is read."""
+    return options.content is not None and not isinstance(options.content, bytes | bytearray | memoryview | str)
+
+
+def _carried(options: RequestOptions, carrier: Carrier | None) -> RequestOptions:
+    return options if carrier is None else attrs.evolve(options, carrier=carrier)
 
 
 class Verbs:
@@ -401,7 +410,10 @@ class Verbs:
     ) -> AsyncResponseContextManager[Any]:
         """``async with client.stream("POST", path, cast_to=Item) as events: async for event in events: ...``"""
         made = _options(method, path, options, body, content, files, form)
-        return AsyncResponseContextManager(lambda: self.request(cast_to, made, stream=True, stream_cls=stream_cls))
+        return AsyncResponseContextManager(
+            lambda carrier: self.request(cast_to, _carried(made, carrier), stream=True, stream_cls=stream_cls),
+            duplex=_is_streamed(made),
+        )
 
     def open(
         self,
@@ -417,7 +429,9 @@ class Verbs:
     ) -> AsyncResponseContextManager[AsyncAPIResponse[Any]]:
         """``async with client.open("GET", path) as response:`` the response with its body unread."""
         made = attrs.evolve(_options(method, path, options, body, content, files, form), raw_mode=RawMode.STREAMED)
-        return AsyncResponseContextManager(lambda: self.request(cast_to, made))
+        return AsyncResponseContextManager(
+            lambda carrier: self.request(cast_to, _carried(made, carrier)), duplex=_is_streamed(made)
+        )
 
     @overload
     def get_api_list(

@@ -518,7 +518,7 @@ def async_to_custom_streamed_response_wrapper(
         async def call() -> ResponseT:
             return _as_class(response_cls, await func(*args, **_marked(kwargs, "streamed")))
 
-        return AsyncResponseContextManager(call)
+        return AsyncResponseContextManager(lambda carrier: call())
 
     return wrapped
 

@@ -10,6 +10,7 @@ blocking driver in 150 lines stands in the project's ``tests/drivers``.
   commands ``Use, Open, Close, Refuse, WakeAt``
 * the wire: ``H1Wire, H2Wire``; their events ``InterimReceived, ResponseReceived, DataReceived, SendAllowed, Ended,
   Failed``
+* ways: ``Routes`` gives a ``Route`` for a URL, perhaps by a ``Proxy``; ``ConnectHandshake`` and ``SocksHandshake`` open its tunnel
 * building requests: ``build_url, build_headers, frame``; bodies: ``SSEDecoder``, ``json_dumps``, ``json_loads``
 """
 
@@ -57,7 +58,9 @@ from ._core.pool import (
     WakeAt,
     Wanted,
 )
+from ._core.redirect import NotFollowed, next_request
 from ._core.retry import RetryBudget, RetryPolicy, backoff, parse_retry_after
+from ._core.routes import NoProxy, Proxy, Route, Routes
 from ._model.errors import Outcome, Phase
 from ._model.head import ResponseHead
 from ._model.headers import Headers
@@ -80,6 +83,7 @@ from ._wire.protocol import (
     WireMisuse,
 )
 from ._wire.sse import EventTooLarge, ServerSentEvent, SSEDecoder
+from ._wire.tunnel import ConnectHandshake, Handshake, ProxyRefused, SocksHandshake
 
 __all__ = [
     "AttemptFailed",
@@ -94,6 +98,7 @@ __all__ = [
     "CallState",
     "CapacityChanged",
     "Close",
+    "ConnectHandshake",
     "DataReceived",
     "Deliver",
     "Delivery",
@@ -106,11 +111,14 @@ __all__ = [
     "GaveUp",
     "H1Wire",
     "H2Wire",
+    "Handshake",
     "HeadReceived",
     "Headers",
     "IllegalEvent",
     "InterimReceived",
     "Limits",
+    "NoProxy",
+    "NotFollowed",
     "Open",
     "OpenFailed",
     "Opened",
@@ -119,6 +127,8 @@ __all__ = [
     "Pool",
     "PoolCommand",
     "PoolEvent",
+    "Proxy",
+    "ProxyRefused",
     "Read",
     "Refuse",
     "Reject",
@@ -128,11 +138,14 @@ __all__ = [
     "ResultReady",
     "RetryBudget",
     "RetryPolicy",
+    "Route",
+    "Routes",
     "SSEDecoder",
     "Send",
     "SendAllowed",
     "ServerSentEvent",
     "Shutdown",
+    "SocksHandshake",
     "StreamedBody",
     "TRANSITIONS",
     "Tick",
@@ -152,5 +165,6 @@ __all__ = [
     "frame",
     "json_dumps",
     "json_loads",
+    "next_request",
     "parse_retry_after",
 ]

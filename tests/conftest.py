@@ -21,6 +21,10 @@ BACKENDS = [
 if sys.platform != "win32":
     BACKENDS.insert(1, pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
 
+# A machine behind a proxy tests the same as any other.
+for name in [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")]:
+    del os.environ[name]
+
 settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 # For `make mutants`, where every test runs thousands of times: the named cases find most faults.
 settings.register_profile("mutants", settings.get_profile("tests"), max_examples=30)

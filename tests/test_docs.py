@@ -94,7 +94,9 @@ PAGES = sorted(
 # Runs the blocks of one page in one namespace. Each is compiled at its place in the file, so that a traceback names it.
 RUNNER = r"""
 def run_page():
-    import pathlib, re, sys
+    import logging, pathlib, re, sys
+    # -X dev lets asyncio report what holds up its loop for 0.1 s: a busy machine does, whatever the page says.
+    logging.getLogger("asyncio").addFilter(lambda record: not record.getMessage().startswith("Executing "))
     page, backend = sys.argv[1:]
     text = pathlib.Path(page).read_text()
     for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):

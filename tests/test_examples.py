@@ -18,14 +18,20 @@ import pytest
 import trustme
 
 from anyio_client import (
+    APIConnectionError,
     APIError,
+    AsyncAPIClient,
     BadRequestError,
     ConflictError,
     HTTPTransport,
+    MockTransport,
     NotFoundError,
+    Outcome,
     PreconditionFailedError,
+    Request,
+    Response,
 )
-from examples import datasette, etcd, mcp, nchan, pouchdb
+from examples import datasette, etcd, mcp, nchan, pouchdb, signing, transport
 
 from .kit import servers
 from .kit.proxy import Wire, wire
@@ -485,6 +491,38 @@ async def test_nchan_goes_on_where_the_connection_was_cut(nchan_url: str) -> Non
             assert found == [f"number {number}" for number in (1, 2, 3, 4, 5, 5)]
 
 
+# --- signatures ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "signature"),
+    [  # get-vanilla, get-vanilla-query-order-key-case and post-vanilla of the test suite that AWS has published
+        ("GET", "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+        ("GET", "Param2=value2&Param1=value1", "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
+        ("POST", "", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
+    ],
+)
+async def test_signatures_are_those_of_aws(method: str, query: str, signature: str) -> None:
+    signer = signing.Signer("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", service="service")
+    headers = {"host": "example.amazonaws.com", "x-amz-date": "20150830T123600Z"}
+    given = signer.authorization(method, "/", query, headers, b"")
+    assert given == (
+        "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, "
+        f"SignedHeaders=host;x-amz-date, Signature={signature}"
+    )
+
+
+async def test_the_example_of_signing_does_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    await signing.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "PUT /pets/Ada%20%C3%96. is signed",
+        "PUT /v2/pets/Ada%20%C3%96. is signed",
+        '{"name":"Ada"}',
+        "PUT /pets/Ada%20%C3%96. is refused",
+        "Error code: 403",
+    ]
+
+
 # --- the programs --------------------------------------------------------------------------------------------------
 
 
@@ -506,3 +544,47 @@ async def test_every_example_does_what_it_says(
     url = request.getfixturevalue("etcd_server").url if name == "etcd" else request.getfixturevalue(f"{name}_url")
     await example.main(url)
     assert says in capsys.readouterr().out
+
+
+# --- a transport of one's own --------------------------------------------------------------------------------------
+
+
+async def test_the_recording_transport(tmp_path: pathlib.Path) -> None:
+    answered = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"first"
+        assert got == [b"first"]  # it was not held back
+        yield b"second"
+
+    def handler(request: Request) -> Response:
+        nonlocal answered
+        answered += 1
+        assert request.content == b"x"
+        return Response(200 + answered, headers=[("X-A", "1"), ("X-A", "2")], content=pieces())
+
+    path = str(tmp_path / "answers.json")
+    for inner in (MockTransport(handler), None):
+        recorder = transport.Recorder(path, inner)
+        async with AsyncAPIClient(base_url="http://h", http_client=recorder) as client:
+            for status in (201, 202):
+                got: list[bytes] = []
+                options = {"headers": {"Authorization": "Bearer secret"}}
+                async with client.open("POST", "/", content=b"x", options=options) as response:
+                    async for piece in response.iter_bytes():
+                        got.append(piece)  # noqa: PERF401 - the server looks at it
+                    assert b"".join(got) == b"firstsecond"
+                    assert (response.status_code, response.headers.get_list("x-a")) == (status, ["1", "2"])
+            if inner is None:
+                with pytest.raises(APIConnectionError, match="Not recorded") as missing:
+                    await client.get("/other", cast_to=object)
+                assert missing.value.outcome is Outcome.NOT_SENT and len(missing.value.attempts) == 1
+    assert answered == 2
+    assert "secret" not in (tmp_path / "answers.json").read_text()
+
+
+async def test_the_recording_transport_runs_by_itself(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await transport.main(str(tmp_path / "answers.json"))
+    assert capsys.readouterr().out == "{'path': '/zoo'} recorded\n{'path': '/zoo'} replayed\n"

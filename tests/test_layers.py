@@ -21,6 +21,7 @@ ALLOWED = {
     "transports": {"_model", "_core", "_wire", "_io", "transports"},
     "sansio": {"_model", "_core", "_wire"},
     "front": {"_model", "_core", "_wire", "_io", "transports", "front"},
+    "contrib": {"_model", "_core", "_wire", "_io", "transports", "front", "contrib"},
 }
 # room -> the packages outside the standard library that it may import
 OUTSIDE = {
@@ -28,15 +29,20 @@ OUTSIDE = {
     "_core": {"attrs"},
     "_wire": {"attrs", "h11", "h2", "hpack"},
     "_io": {"anyio", "attrs"},
-    "transports": {"anyio"},
+    "transports": {"anyio", "trio"},
     "sansio": set[str](),
     "front": {"anyio", "attrs"},
+    "contrib": {"anyio", "attrs", "httpx", "httpx2", "truststore"},
 }
 ONLY_IN = {
     "cattrs": {"_convert", "_client.py"},
-    "h11": {"h1.py"},
+    "h11": {"h1.py", "tunnel.py"},
     "h2": {"h2.py"},
     "hpack": {"fields.py", "compression.py"},
+    "trio": {"_asgi.py"},
+    "httpx": {"httpx.py"},
+    "httpx2": {"httpx2.py"},
+    "truststore": {"truststore.py"},
 }
 FORBIDDEN_STDLIB = {"asyncio", "socket", "ssl", "select", "selectors", "threading", "subprocess"}
 

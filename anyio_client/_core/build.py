@@ -7,7 +7,9 @@ the client's origin does not go to another one.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import cast
 from urllib.parse import unquote
 
 from .._model.given import NotGiven, Omit
@@ -21,8 +23,10 @@ __all__ = [
     "KeptHeaders",
     "build_headers",
     "build_url",
+    "check_trailers",
     "check_body_allowed",
     "frame",
+    "put_credentials",
     "passes_to_other_origin",
 ]
 
@@ -45,7 +49,12 @@ def passes_to_other_origin(name: str) -> bool:
 
 
 def basic_credentials(user: str, password: str) -> str:
-    """The value of an Authorization field (RFC 7617). ValueError for a user name with a colon."""
+    """The value of an Authorization field (RFC 7617). ValueError for a user name with a colon, and for control characters."""
+    for text in (user, password):
+        if not isinstance(text, str):
+            raise TypeError(f"user and password must be str, not {type(text).__name__}")
+        if re.search(r"[\x00-\x1f\x7f]", text):
+            raise ValueError("a user name or a password cannot have a control character in it (RFC 7617)")
     if ":" in user:
         raise ValueError("a user name with a colon in it cannot be sent by basic authentication (RFC 7617)")
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
@@ -69,7 +78,7 @@ def build_url(
         target = URL(url)
         if target.scheme not in ("http", "https"):
             refuse_scheme(target)
-        foreign = target.origin != base.origin
+        foreign = not target.is_same_origin(base)
         query = target.query if foreign else _over_raw(merge_query("", default_query, qs), target.query)
     else:
         target = join_path(base, url)
@@ -145,12 +154,79 @@ def build_headers(
     return headers, frozenset(omitted)
 
 
+def put_credentials(request: Request, fields: Mapping[str, str], layered: Collection[str]) -> bool:
+    """Put credentials on *request*, but no field whose lower-case name is among *layered*: a layer has set or omitted it.
+
+    Whether fresh ones could change anything. Fields of an earlier answer that are not among the new ones go.
+    """
+    if not isinstance(fields, Mapping) or not all(isinstance(part, str) for pair in fields.items() for part in pair):
+        raise TypeError(f"headers_for must give a mapping of header fields or None, not {type(fields).__name__}")
+    names = {name.lower() for name in fields}
+    for name in request.credentials - names:
+        if name not in layered:
+            request.headers.pop(name, None)
+    ours = names.difference(layered)
+    for name, value in fields.items():
+        if name.lower() in ours:
+            request.headers[name] = value
+    request.credentials = request.credentials | ours
+    return bool(ours) if names else "authorization" not in layered
+
+
 def check_body_allowed(method: str, what: str) -> None:
     """ValueError where *method* has no body by itself (RFC 9110 sections 9.3.1 and 9.3.2)."""
     if method in ("GET", "HEAD"):
         raise ValueError(
             f"{method} requests have no body: {what} cannot be sent; pass content= if the server wants one"
         )
+
+
+# RFC 9110 section 6.5.1: what says how the message is framed, routed, who asks, or what the content is.
+_NO_TRAILERS = frozenset(
+    [
+        "age",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "date",
+        "expect",
+        "expires",
+        "host",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "keep-alive",
+        "location",
+        "max-forwards",
+        "pragma",
+        "proxy-authorization",
+        "proxy-connection",
+        "range",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
+)
+
+
+def check_trailers(fields: object) -> Headers:
+    """Trailer fields that the caller's function gave. TypeError or ValueError for what can be none."""
+    if not isinstance(fields, Mapping | Headers):
+        raise TypeError(f"the function trailers= must give a mapping of header fields, not {type(fields).__name__}")
+    headers = Headers(cast("Mapping[str, str]", fields))
+    for name in headers:
+        if name.lower() in _NO_TRAILERS:
+            raise ValueError(f"{name} cannot be a trailer field (RFC 9110 section 6.5.1)")
+    return headers
 
 
 def frame(request: Request) -> None:
@@ -170,9 +246,15 @@ def frame(request: Request) -> None:
                 raise ValueError(f"a request has one {name} field, not several")
     if "transfer-encoding" in headers:
         raise ValueError("Transfer-Encoding cannot be set: the protocol chooses it (RFC 9112 section 6.1)")
+    if "upgrade" in headers or request.method == "CONNECT":
+        what = "CONNECT makes a tunnel" if request.method == "CONNECT" else "Upgrade leads to another protocol"
+        raise ValueError(f"{what}, which this client does not speak (no WebSocket, no h2c)")
     length = body.length if isinstance(body, StreamedBody) else len(body)
     declared = headers.get("content-length")
-    if declared is not None:
+    if request.trailers is not None:
+        if declared is not None:
+            raise ValueError("trailers= goes with a body of unknown length: leave Content-Length out")
+    elif declared is not None:
         if not (declared.isascii() and declared.isdigit()):
             raise ValueError(f"Content-Length must be a number, got {declared!r}")
         if length is not None and int(declared) != length:

@@ -32,11 +32,21 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from .._model.errors import APIConnectionError, APIError, Attempt, DeadlineExceededError, Outcome, Phase
+from .._model.errors import (
+    APIConnectionError,
+    APIError,
+    Attempt,
+    DeadlineExceededError,
+    Outcome,
+    Phase,
+    TooManyRedirectsError,
+)
 from .._model.head import ResponseHead
 from .._model.request import Request
 from .._model.timeouts import Timings
-from . import retry
+from .._model.url import URL
+from . import redirect, retry
+from .redirect import NotFollowed
 from .retry import RetryPolicy
 
 __all__ = [
@@ -100,10 +110,12 @@ class Begin:
 
 @attrs.frozen
 class Authorized:
-    """Fresh credentials are on ``request``."""
+    """Credentials are on ``request``. ``refreshable``: False where they are not (the caller's own fields stand in their
+    place, or the origin is not theirs), so that fresh ones would change nothing."""
 
     now: float
     request: Request
+    refreshable: bool = True
 
 
 @attrs.frozen
@@ -134,8 +146,8 @@ class AttemptFailed:
 
     ``reused``: the connection had carried a request before, and ended before any byte of an answer to this one.
     ``retryable``: False where trying again cannot help (TLS verification, an undecodable body, a closed client).
-    ``status_code``: where the first event of a stream was an error, the status that it names. ``request``: as in
-    :class:`HeadReceived`.
+    ``status_code``: where the first event of a stream was an error, the status that it names; where who gives credentials
+    answered with an error, its status, and ``advice``: seconds that it asked to wait. ``request``: as in :class:`HeadReceived`.
     """
 
     now: float
@@ -146,6 +158,7 @@ class AttemptFailed:
     retryable: bool = True
     status_code: int | None = None
     request: Request | None = None
+    advice: float | None = None
 
 
 @attrs.frozen
@@ -178,7 +191,7 @@ CallEvent: TypeAlias = Begin | Authorized | HeadReceived | ResultReady | Attempt
 
 @attrs.frozen
 class Authorize:
-    """Get credentials for ``request``, then report ``Authorized``."""
+    """Get credentials for ``request``, fresh ones if ``refresh`` (the last answer was 401), then report ``Authorized``."""
 
     request: Request
     refresh: bool = False
@@ -213,10 +226,12 @@ class Deliver:
 
 @attrs.frozen
 class Reject:
-    """The end: the answer is an error status. ``retry_after``: seconds that the server asked to wait."""
+    """The end: the answer is an error status. ``retry_after``: seconds that the server asked to wait. ``reason``: why a
+    redirect (3xx) was not followed."""
 
     attempts: tuple[Attempt, ...]
     retry_after: float | None = None
+    reason: str | None = None
 
 
 @attrs.frozen
@@ -245,7 +260,8 @@ class CallPlan:
     """What does not change during a call.
 
     ``deadline`` is absolute, on the clock of the events. ``idempotency_header``: the field that makes any method safe
-    to repeat. ``authorize``: credentials are asked for before each attempt.
+    to repeat. ``authorize``: credentials are asked for before each attempt. ``follow_redirects`` up to ``max_redirects`` in
+    one attempt; from https to http only if ``allow_insecure_redirects``.
     """
 
     max_retries: int = 2
@@ -254,6 +270,9 @@ class CallPlan:
     delivers: Delivery = Delivery.BODY
     idempotency_header: str = "idempotency-key"
     authorize: bool = False
+    follow_redirects: bool = True
+    max_redirects: int = redirect.MAX_REDIRECTS
+    allow_insecure_redirects: bool = False
 
 
 @attrs.define
@@ -269,7 +288,13 @@ class Call:
     head: ResponseHead | None = None
     replaced: bool = False  # a dead idle connection was replaced in this attempt
     processed: bool = False  # the send that was replaced may have been processed all the same
+    home: URL | None = None  # where the credentials on the request belong; None where they are not ours
+    began_at_home: URL | None = None  # the same, as the attempt began
     refreshed: bool = False  # a 401 was answered with fresh credentials in this call
+    first: Request | None = None  # what the attempt began with, once a redirect was followed
+    redirects: int = 0  # followed in this attempt
+    retracted: bool = False  # Expect was left out after a 417
+    done: bool = False  # the server has done what ``first`` asked for, and said where the result is
     began: float = 0.0
     attempt_began: float = 0.0
     waited: float = 0.0
@@ -294,14 +319,21 @@ class Call:
         self.attempt_began = event.now
         self.request = event.request
         self.head = None
-        self.replaced = self.processed = False
-        if self.plan.authorize:
+        self.replaced = self.processed = self.done = self.retracted = False
+        self.first, self.redirects, self.began_at_home = None, 0, None
+        return self._send(event.request, authorize=self.plan.authorize)
+
+    def _send(self, request: Request, *, authorize: bool = False, refresh: bool = False) -> CallCommand:
+        self.request = request
+        if authorize:
             self.state = CallState.AUTHORIZING
-            return Authorize(event.request)
+            return Authorize(request, refresh)
         self.state = CallState.SENDING
-        return Send(event.request)
+        return Send(request)
 
     def _authorized(self, event: Authorized) -> CallCommand:
+        self.home = event.request.url if event.refreshable else None
+        self.began_at_home = self.began_at_home or self.home
         self.request = event.request
         self.state = CallState.SENDING
         return Send(event.request)
@@ -315,16 +347,42 @@ class Call:
         """
         if self.state is not CallState.SENDING:
             return False
-        return self._refreshes(event) if isinstance(event, HeadReceived) else self._replaces(event)
+        if isinstance(event, AttemptFailed):
+            return self._replaces(event)
+        request, head = self._sent(event), event.head
+        if self._refreshes(request, head) or self._retracts(request, head) is not None:
+            return True
+        return isinstance(self._redirected(request, head), Request) and self.redirects < self.plan.max_redirects
 
-    def _refreshes(self, event: HeadReceived) -> bool:
+    def begin_again(self) -> None:
+        """A middleware sends the attempt's request once more: what the first one met on its way does not count."""
+        self.home, self.first, self.redirects, self.retracted = self.began_at_home, None, 0, False
+
+    def _sent(self, event: HeadReceived | AttemptFailed) -> Request:
         request = event.request or self.request
         assert request is not None  # every way to SENDING sets it
-        return event.head.status_code == 401 and self.plan.authorize and not self.refreshed and request.can_be_sent
+        return request
+
+    def _refreshes(self, request: Request, head: ResponseHead) -> bool:
+        at_home = self.home is not None and self.home.is_same_origin(request.url)
+        return head.status_code == 401 and at_home and not self.refreshed and request.can_be_sent
+
+    def _retracts(self, request: Request, head: ResponseHead) -> Request | None:
+        return None if self.retracted else redirect.without_expectation(request, head)
+
+    def _redirected(self, request: Request, head: ResponseHead) -> Request | str | None:
+        """Where the answer leads: the request that follows it, or why none does, or None where it is no redirect."""
+        if not redirect.is_redirect(head.status_code):
+            return None
+        plan = self.plan
+        try:
+            following = redirect.next_request(request, head, allow_insecure=plan.allow_insecure_redirects)
+        except NotFollowed as exc:
+            return str(exc)
+        return following if plan.follow_redirects else "redirects are not followed: follow_redirects=False"
 
     def _replaces(self, event: AttemptFailed) -> bool:
-        request = event.request or self.request
-        assert request is not None  # every way to SENDING sets it
+        request = self._sent(event)
         return (
             event.reused
             and not self.replaced
@@ -334,24 +392,46 @@ class Call:
         )
 
     def _head_received(self, event: HeadReceived) -> CallCommand:
-        self.head = event.head
-        self.request = event.request or self.request
-        if event.head.is_success:
+        head = self.head = event.head
+        request = self.request = self._sent(event)
+        if head.is_success:
             if self.plan.delivers is not Delivery.HEAD:
                 self.state = CallState.READING
                 return Read()
             return self._deliver(event.now)
-        if self._refreshes(event):
-            assert self.request is not None  # every way to SENDING sets it
+        if self._refreshes(request, head):
             self.refreshed = True
-            self.state = CallState.AUTHORIZING
-            return Authorize(self.request, refresh=True)
-        worth_it = event.head.is_error and event.retry is not False
+            return self._send(request, authorize=True, refresh=True)
+        if (plain := self._retracts(request, head)) is not None:
+            self.retracted = True
+            return self._send(plain)
+        following = self._redirected(request, head)
+        if isinstance(following, Request):
+            if self.redirects >= self.plan.max_redirects:
+                return self._too_many_redirects(event.now)
+            return self._follow(request, following)
+        worth_it = head.is_error and event.retry is not False
         if worth_it and event.retry is None:
-            worth_it = retry.status_asks_for_retry(self.plan.policy, event.head.status_code, event.head.headers)
-        advice = retry.server_advice(event.head.headers, event.posix_now)
+            worth_it = retry.status_asks_for_retry(self.plan.policy, head.status_code, head.headers)
+        advice = retry.server_advice(head.headers, event.posix_now)
         wait = self._maybe_wait(event.now, worth_it, advice, self._record(event.now))
-        return wait or self._end(Reject(self.attempts, advice))
+        return wait or self._end(Reject(self.attempts, advice, following))
+
+    def _follow(self, request: Request, following: Request) -> CallCommand:
+        self.redirects += 1
+        self.first = self.first or request
+        self.done = self.done or following.method != request.method
+        self.replaced = False  # this send may meet a dead idle connection of its own
+        if self.home is not None and following.url.is_same_origin(request.url):
+            return self._send(following, authorize=True)  # a signature covers the URL
+        self.home = None
+        return self._send(following)
+
+    def _too_many_redirects(self, now: float) -> CallCommand:
+        message = f"More than {self.plan.max_redirects} redirects were followed."
+        error = TooManyRedirectsError(message, request=self.request, phase=Phase.RECEIVE)
+        self.attempts += (attrs.evolve(self._record(now), error=f"TooManyRedirectsError: {message}"),)
+        return self._end(Fail(error, self.attempts))
 
     def _result_ready(self, event: ResultReady) -> CallCommand:
         return self._deliver(event.now)
@@ -365,8 +445,7 @@ class Call:
     # -- judging failures
 
     def _send_failed(self, event: AttemptFailed) -> CallCommand:
-        request = self.request = event.request or self.request
-        assert request is not None  # every way to SENDING sets it
+        request = self.request = self._sent(event)
         if self._replaces(event):
             self.replaced, self.processed = True, event.outcome is Outcome.UNKNOWN
             return Send(request)
@@ -380,6 +459,8 @@ class Call:
         return self._failed(event, event.retryable and self._may_repeat(request, event.outcome))
 
     def _authorize_failed(self, event: AttemptFailed) -> CallCommand:
+        if event.status_code is not None:  # who gives the credentials answered with an error
+            return self._failed(event, retry.status_asks_for_retry(self.plan.policy, event.status_code, {}))
         return self._failed(event, event.retryable)
 
     def _may_repeat(self, request: Request, outcome: Outcome) -> bool:
@@ -398,12 +479,19 @@ class Call:
             phase=event.phase,
             outcome=outcome,
         )
-        return self._maybe_wait(event.now, worth_it, None, record) or self._end(Fail(event.error, self.attempts))
+        return self._maybe_wait(event.now, worth_it, event.advice, record) or self._end(
+            Fail(event.error, self.attempts)
+        )
+
+    @property
+    def outcome_so_far(self) -> Outcome:
+        """What is known of the attempt where nothing is under way: for a failure to get credentials."""
+        return Outcome.UNKNOWN if self.done or self.processed else Outcome.NOT_SENT
 
     def _outcome(self, outcome: Outcome) -> Outcome:
         """What is known of the whole attempt, whose last send ended with *outcome*."""
         unsent = outcome is Outcome.NOT_SENT or outcome is Outcome.REFUSED
-        return Outcome.UNKNOWN if unsent and self.processed else outcome
+        return Outcome.UNKNOWN if unsent and (self.processed or self.done) else outcome
 
     def _expired(self, event: Expired) -> CallCommand:
         outcome = self._outcome(event.outcome)
@@ -431,12 +519,22 @@ class Call:
             status_code=None if self.head is None else self.head.status_code,
         )
 
+    @property
+    def _may_begin_again(self) -> bool:
+        """Whether the attempt's first request may be sent again, where a redirect has led away from it."""
+        first = self.first
+        if first is None:
+            return True
+        repeatable = not self.done or self._may_repeat(first, Outcome.UNKNOWN)
+        return repeatable and first.can_be_sent
+
     def _maybe_wait(self, now: float, worth_it: bool, advice: float | None, record: Attempt) -> Wait | None:
-        """A retry, if all agree: the rule, the budget, the count, the body, the server's advice and the deadline.
+        """A retry, if all agree: the rule, the budget, the count, the bodies, the server's advice and the deadline.
 
         Keeps the attempt's record either way.
         """
         plan = self.plan
+        worth_it = worth_it and self._may_begin_again
         if worth_it and plan.policy.budget is not None:
             plan.policy.budget.take()
             worth_it = plan.policy.budget.allows_retry

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
 
 from .._model.errors import APIConnectionError, APITimeoutError, DeadlineExceededError, Outcome, Phase
 from .._model.headers import Headers
-from .._model.request import Request
+from .._model.request import Pieces, Request, check_piece
 from .clock import Clock
 from .exchange import Exchange
 from .pool import ConnectionPool
 
-__all__ = ["BodyStream", "LimitedBody", "RawBody", "ReadBody", "UserBody"]
+__all__ = ["AsyncPieces", "BodyStream", "LimitedBody", "RawBody", "ReadBody", "UserBody"]
 
 DRAIN_SIZE = 64 * 1024  # a rest of a body up to this size ...
 DRAIN_TIME = 0.1  # ... that comes within this time (seconds) is read, so that the connection can be used again
@@ -128,8 +128,9 @@ class BodyStream:
                     size = 0
                     while size <= DRAIN_SIZE and (data := await exchange.next_data()) is not None:
                         size += len(data)
-        except APIConnectionError:
-            pass
+        except APIConnectionError as exc:
+            if exc is exchange.raised and exc.request is not self._clock.request:
+                raise  # the caller's own body has failed, and nobody has heard of it
         finally:
             self._finish()
 
@@ -185,6 +186,40 @@ class LimitedBody:
     @property
     def trailers(self) -> Headers | None:
         return getattr(self._raw, "trailers", None)
+
+
+class AsyncPieces:
+    """The pieces of a request's body for ``async for``, whether they come from an async iterable or a plain one."""
+
+    __slots__ = ("_asynchronous", "_plain")
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._asynchronous: AsyncIterator[bytes] | None = None
+        self._plain: Iterator[bytes] | None = None
+        if isinstance(pieces, AsyncIterable):
+            self._asynchronous = aiter(pieces)
+        else:
+            self._plain = iter(pieces)
+
+    def __aiter__(self) -> AsyncPieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        if self._asynchronous is not None:
+            return bytes(check_piece(await anext(self._asynchronous)))
+        for piece in self._plain or ():
+            return bytes(check_piece(piece))
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Close what can be closed: a generator that nobody reads to its end."""
+        close: Any = getattr(self._asynchronous, "aclose", None)
+        if close is not None:
+            await close()
+        close = getattr(self._plain, "close", None)
+        if close is not None:
+            close()
 
 
 class ReadBody:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from types import TracebackType
+from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -25,10 +26,12 @@ from .._model.timeouts import Timeout, Timings
 
 __all__ = ["Clock", "time_source"]
 
+E = TypeVar("E", bound=APIConnectionError)
+
 _LIMITS = {
     Phase.POOL: (PoolTimeoutError, "no connection was free", "pool"),
     Phase.CONNECT: (ConnectTimeoutError, "the connection was not made", "connect"),
-    Phase.PROXY: (ConnectTimeoutError, "the connection was not made", "connect"),
+    Phase.PROXY: (ConnectTimeoutError, "the proxy did not let us through", "connect"),
     Phase.TLS: (ConnectTimeoutError, "the TLS handshake was not done", "connect"),
     Phase.SEND: (WriteTimeoutError, "the server took nothing", "write"),
     Phase.RECEIVE: (ReadTimeoutError, "the server sent nothing", "read"),
@@ -56,6 +59,7 @@ class Clock:
         "began",
         "body_size",
         "deadline",
+        "explain",
         "now",
         "outcome",
         "phase",
@@ -74,6 +78,7 @@ class Clock:
         self.phase: Phase = Phase.POOL
         self.outcome: Outcome = Outcome.NOT_SENT
         self.body_size: int | None = None
+        self.explain: Callable[[float], str] | None = None  # why no connection is free
         self._scope: anyio.CancelScope | None = None
         self._limited_by: float | None = None
 
@@ -94,13 +99,15 @@ class Clock:
 
     def allow(self, phase: Phase, limit: float | None) -> None:
         """From now on this phase, for at most *limit* seconds; DeadlineExceededError where the deadline has passed."""
+        scope = self._scope
+        if scope is not None and scope.cancel_called:
+            raise self.timeout_error()  # the limit before this one has passed, and the scope will not forget it
         self.phase = phase
         self._limited_by = limit
         now = self.now()
         if now >= self.deadline:
             # A peer that always has something ready can keep a cancellation from being delivered: look for ourselves.
             raise self.timeout_error()
-        scope = self._scope
         if scope is not None:
             if limit is None:
                 scope.deadline = self.deadline
@@ -111,7 +118,13 @@ class Clock:
     def extend(self, limit: float | None) -> None:
         """Bytes have come: the limit begins anew. Raises nothing, since the task that says so may be another one."""
         if self._scope is not None and limit is not None:
+            self._limited_by = limit
             self._scope.deadline = min(self.now() + limit, self.deadline)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the limit of now, or the deadline."""
+        return (math.inf if self._scope is None else self._scope.deadline) - self.now()
 
     @property
     def has_passed(self) -> bool:
@@ -132,11 +145,14 @@ class Clock:
             cls: type[APITimeoutError] = DeadlineExceededError
         else:
             cls, what, name = _LIMITS[self.phase]
-            message = f"{what[0].upper()}{what[1:]} for {self._limited_by:g} s (Timeout {name})."
+            limit = "long enough" if self._limited_by is None else f"{self._limited_by:g} s"
+            message = f"{what[0].upper()}{what[1:]} for {limit} (Timeout {name})."
+            if self.phase is Phase.POOL and self.explain is not None:
+                message += f" {self.explain(now)}."
         error = cls(message, request=self.request, phase=self.phase, outcome=self.outcome)
         error.timings, error.body_size = self.timings, self.body_size
         return error
 
-    def error(self, cls: type[APIConnectionError], message: str) -> APIConnectionError:
+    def error(self, cls: type[E], message: str) -> E:
         """An error that knows the phase and the outcome."""
         return cls(message, request=self.request, phase=self.phase, outcome=self.outcome)

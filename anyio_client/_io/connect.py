@@ -1,171 +1,211 @@
-"""Making connections: names, TCP with Happy Eyeballs (RFC 8305, as anyio does it), TLS."""
+"""Making connections: the socket, the way through a proxy, TLS, and what to speak then."""
 
 from __future__ import annotations
 
-import errno
-import ipaddress
-import os
-import socket
 import ssl
-from collections.abc import Callable
-from typing import TypeAlias
 
 import anyio
 
-from .._model.errors import ConnectError, Outcome, Phase, TLSError
+from .._core.routes import Proxy, Route
+from .._model.errors import ConnectError, Outcome, Phase, ProxyAnswer, ProxyError, TLSError
 from .._model.url import URL
+from .._wire.tunnel import MAX_ANSWER_TIME, ConnectHandshake, Handshake, ProxyRefused, SocksHandshake
 from .clock import Clock
+from .dial import Dialer
 from .stream import SocketStream, Stream
-from .tls import TLSStream
+from .tls import Sessions, TLSStream
+from .tls_options import TLS, default_context, explain, is_final
 
-__all__ = ["Connector"]
-
-HAPPY_EYEBALLS_DELAY = 0.25  # RFC 8305 section 5
-
-Address: TypeAlias = "tuple[int, tuple[str, int] | tuple[str, int, int, int]]"
-
-# After 60 s of silence ask the kernel to probe every 60 s, and give up after 5: NATs forget connections after minutes.
-_KEEPALIVE = [
-    (socket.IPPROTO_TCP, number, value)
-    for name, value in (
-        ("TCP_KEEPIDLE", 60),
-        ("TCP_KEEPALIVE", 60),
-        ("TCP_KEEPINTVL", 60),
-        ("TCP_KEEPCNT", 5),
-    )
-    if (number := getattr(socket, name, None)) is not None
-]
+__all__ = ["Connector", "Encryption"]
 
 
-async def _resolve(host: str, port: int) -> list[Address]:
-    """The addresses of *host*, families taking turns, the resolver's first choice first (RFC 8305 section 4)."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        pass
-    else:
-        if "%" not in host:
-            return [(socket.AF_INET6 if address.version == 6 else socket.AF_INET, (host, port))]
-    found = await anyio.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    by_family: dict[int, list[Address]] = {}
-    for family, _, _, _, address_found in found:
-        by_family.setdefault(family, []).append((family, address_found))
-    queues = list(by_family.values())
-    return [queue[i] for i in range(max(map(len, queues), default=0)) for queue in queues if i < len(queue)]
+class Encryption:
+    """The TLS of one kind of peer: its context, made when it is first needed, and its sessions.
 
+    ``given``: an ``ssl.SSLContext`` of the user's, which is never changed, or :class:`TLS`, or None. ``alpn``: what is offered
+    (RFC 7301), if the context is ours.
+    """
 
-async def _connect_one(address: Address) -> socket.socket:
-    """One TCP connection. OSError where it fails. The socket is closed if this is cancelled."""
-    family, target = address
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for level, name, value in _KEEPALIVE:
-            sock.setsockopt(level, name, value)
-        error = sock.connect_ex(target)
-        if error in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
-            await anyio.wait_writable(sock)
-            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error:
-            raise OSError(error, os.strerror(error))
-        return sock
-    except BaseException:
-        sock.close()
-        raise
+    def __init__(self, given: ssl.SSLContext | TLS | None, alpn: list[str]) -> None:
+        self.options: TLS = given if isinstance(given, TLS) else TLS()
+        self.sessions: Sessions = Sessions()
+        self._alpn = alpn
+        self._given = given
+        self._context = given if isinstance(given, ssl.SSLContext) else None
 
-
-async def _connect_any(addresses: list[Address]) -> socket.socket:
-    """The first of several connections to be made, a new one being tried every 0.25 s or when one has failed."""
-    errors: list[OSError] = []
-    winners: list[socket.socket] = []
-
-    async def attempt(address: Address, over: anyio.Event) -> None:
-        try:
-            winners.append(await _connect_one(address))
-            group.cancel_scope.cancel()
-        except OSError as exc:
-            errors.append(exc)
-        finally:
-            over.set()
-
-    try:
-        async with anyio.create_task_group() as group:
-            for address in addresses:
-                over = anyio.Event()
-                group.start_soon(attempt, address, over)
-                with anyio.move_on_after(HAPPY_EYEBALLS_DELAY):
-                    await over.wait()
-    except BaseException:
-        for sock in winners:
-            sock.close()
-        raise
-    for loser in winners[1:]:
-        loser.close()
-    if winners:
-        return winners[0]
-    raise errors[0]
+    @property
+    def context(self) -> ssl.SSLContext:
+        if self._context is None:
+            is_default = self._given is None
+            self._context = default_context(self._alpn) if is_default else self.options.make_context(self._alpn)
+        return self._context
 
 
 class Connector:
-    """Makes connections for one transport. ``context`` gives the SSLContext (made once, when first needed).
+    """Makes connections for one transport.
 
     Which version of HTTP is spoken: over TLS what ALPN agrees on (RFC 7301); on a plain socket HTTP/1.1, or HTTP/2 with
     prior knowledge (RFC 9113 section 3.3) where HTTP/1.1 is switched off.
     """
 
-    def __init__(self, context: Callable[[], ssl.SSLContext], *, http1: bool = True, http2: bool = False) -> None:
-        self._context = context
+    def __init__(
+        self,
+        encryption: Encryption,
+        proxy_encryption: Encryption,
+        dialer: Dialer,
+        *,
+        http1: bool = True,
+        http2: bool = False,
+    ) -> None:
+        self._encryption = encryption
+        self._proxy_encryption = proxy_encryption
+        self._dialer = dialer
         self._http1 = http1
         self._http2 = http2
 
-    def may_share(self, url: URL) -> bool:
-        """Whether a connection to the origin of *url* may turn out to carry several exchanges at once."""
-        return self._http2 and (url.scheme == "https" or not self._http1)
+    def may_share(self, route: Route) -> bool:
+        """Whether a connection on this way may turn out to carry several exchanges at once."""
+        return self._http2 and not route.is_forwarded and (route.url.scheme == "https" or not self._http1)
 
-    async def connect(self, url: URL, clock: Clock) -> tuple[Stream, str]:
-        """A stream to the origin of *url*, TLS done, and what to speak on it by its ALPN name (``h2``, ``http/1.1``).
+    async def connect(self, route: Route, clock: Clock) -> tuple[Stream, str]:
+        """A stream to the origin of *route*, TLS done, and what to speak on it by its ALPN name (``h2``, ``http/1.1``).
 
-        ConnectError or TLSError where that fails (outcome not_sent).
+        ConnectError, ProxyError or TLSError where that fails (outcome not_sent).
         """
-        began = clock.now()
         clock.allow(Phase.CONNECT, clock.timeout.connect)
+        url, proxy = route.url, route.proxy
+        stream: Stream = await (self._dial(url, clock) if proxy is None else self._dial_proxy(proxy, clock))
+        if route.is_forwarded:
+            return stream, "http/1.1"
         try:
-            addresses = await _resolve(url.host, url.port)
-            if not addresses:
-                raise OSError(f"the name {url.host} has no address")
-            sock = await (_connect_one(addresses[0]) if len(addresses) == 1 else _connect_any(addresses))
-        except (OSError, UnicodeError) as exc:
-            message = f"Cannot connect to {url.netloc}: {exc}"
-            raise ConnectError(message, request=clock.request, phase=Phase.CONNECT, outcome=Outcome.NOT_SENT) from exc
-        stream = SocketStream(sock)
-        clock.timings.connect = clock.now() - began
-        if url.scheme != "https":
-            return stream, "http/1.1" if self._http1 else "h2"
-        try:
-            encrypted = await self._start_tls(stream, url, clock)
+            if proxy is not None:
+                await self._tunnel(stream, proxy, url, clock)
+            if url.scheme != "https":
+                return stream, "http/1.1" if self._http1 else "h2"
+            encrypted = await self._start_tls(stream, url, self._encryption, clock, route.server_name)
             return encrypted, self._agreed(encrypted, url, clock)
         except BaseException:
             stream.close()
             raise
 
-    async def _start_tls(self, below: SocketStream, url: URL, clock: Clock) -> TLSStream:
+    # -- sockets
+
+    async def _dial(self, url: URL, clock: Clock) -> SocketStream:
+        began = clock.now()
+        try:
+            sock = await self._dialer.dial(url.host, url.port)
+        except OSError as exc:
+            message = f"Cannot connect to {url.netloc}: {exc}"
+            raise clock.error(ConnectError, message) from exc
+        clock.timings.connect = clock.now() - began
+        return SocketStream(sock)
+
+    async def _dial_proxy(self, proxy: Proxy, clock: Clock) -> Stream:
+        clock.phase = Phase.PROXY
+        try:
+            stream = await self._dial(proxy.url, clock)
+        except ConnectError as exc:
+            message = f"Cannot connect to the proxy {proxy.url.origin}: {exc.__cause__}"
+            raise clock.error(ProxyError, message) from exc.__cause__
+        if proxy.url.scheme != "https":
+            return stream
+        try:
+            encrypted = await self._start_tls(stream, proxy.url, self._proxy_encryption, clock, what="the proxy ")
+            if encrypted.alpn not in (None, "http/1.1"):
+                message = (
+                    f"The proxy {proxy.url.origin} chose {encrypted.alpn!r} (ALPN), which we do not speak with proxies."
+                )
+                error = clock.error(ProxyError, message)
+                error.retryable = False
+                raise error
+            return encrypted
+        except BaseException:
+            stream.close()
+            raise
+
+    # -- proxies
+
+    async def _tunnel(self, stream: Stream, proxy: Proxy, url: URL, clock: Clock) -> None:
+        """Let *proxy* open a tunnel to the origin. ProxyError where it does not."""
+        clock.phase = Phase.PROXY  # the limit for connecting goes on
+        try:
+            handshake = await self._make_handshake(proxy, url, clock)
+            while not await self._go_on(handshake, stream, clock):
+                pass
+        except ProxyRefused as exc:
+            message = f"The proxy {proxy.url.origin} opened no tunnel to {url.netloc}: {exc}."
+            error = clock.error(ProxyError, message)
+            error.retryable = exc.retryable
+            if exc.head is not None:
+                head = exc.head
+                error.response = ProxyAnswer(head.status_code, head.headers, head.http_version, exc.body, clock.request)
+                error.status_code = head.status_code
+            raise error from None
+        except OSError as exc:
+            message = f"The proxy {proxy.url.origin} was lost before it had opened a tunnel to {url.netloc}: {exc}"
+            raise clock.error(ProxyError, message) from exc
+
+    async def _make_handshake(self, proxy: Proxy, url: URL, clock: Clock) -> Handshake:
+        host = url.host.partition("%")[0]
+        if not proxy.is_socks:
+            authority = f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
+            return ConnectHandshake(authority, proxy.authorization)
+        if proxy.url.scheme == "socks5":
+            try:
+                host = (await self._dialer.resolve(url.host, url.port))[0][1][0]
+            except OSError as exc:
+                raise clock.error(ConnectError, f"Cannot connect to {url.netloc}: {exc}") from exc
+        return SocksHandshake(host, url.port, proxy.credentials)
+
+    @staticmethod
+    async def _go_on(handshake: Handshake, stream: Stream, clock: Clock) -> bool:
+        """Send what the handshake has to say, hear an answer; whether the tunnel is open."""
+        output = handshake.take_output()
+        if output:
+            stream.send_nowait(output)
+            while stream.unsent:
+                await stream.flush()
+        if not handshake.is_refused:
+            return handshake.receive(await stream.receive())
+        # It is known that it refuses: the limits are not to hide it, nor what happens to the rest of its answer.
+        with anyio.move_on_after(min(MAX_ANSWER_TIME, clock.left / 2)):
+            try:
+                while True:
+                    handshake.receive(await stream.receive())
+            except OSError:
+                pass
+        handshake.give_up()
+        return False
+
+    # -- TLS
+
+    async def _start_tls(
+        self,
+        below: Stream,
+        url: URL,
+        encryption: Encryption,
+        clock: Clock,
+        server_name: str | None = None,
+        what: str = "",
+    ) -> TLSStream:
         began = clock.now()
         clock.phase = Phase.TLS  # the limit for connecting goes on
-        stream = TLSStream(below, self._context(), url.host)
+        options = encryption.options
+        host = server_name or options.sni or url.host.partition("%")[0]
+        stream = TLSStream(below, encryption.context, host, encryption.sessions, f"{url.origin} {host}")
         try:
             await stream.handshake()
         except OSError as exc:
-            reason = exc.verify_message if isinstance(exc, ssl.SSLCertVerificationError) else str(exc)
-            message = f"The TLS handshake with {url.netloc} failed: {reason}"
-            refused = "no application protocol" in str(exc)
-            if refused:
-                message += ". It speaks none of the protocols that were offered (ALPN); http1=False offers HTTP/2 only"
-            error = TLSError(message, request=clock.request, phase=Phase.TLS, outcome=Outcome.NOT_SENT)
-            error.retryable = not (refused or isinstance(exc, ssl.SSLCertVerificationError))
+            message = f"The TLS handshake with {what}{url.netloc} failed: {explain(exc, host)}"
+            error = clock.error(TLSError, message)
+            error.retryable = not is_final(exc)
             raise error from exc
-        clock.timings.tls = clock.now() - began
+        if not options.accepts(stream.certificate):
+            message = f"The certificate of {what}{url.netloc} has none of the fingerprints that were pinned (pins=)"
+            error = clock.error(TLSError, message)
+            error.retryable = False
+            raise error
+        clock.timings.tls = (clock.timings.tls or 0.0) + clock.now() - began
         return stream
 
     def _agreed(self, stream: TLSStream, url: URL, clock: Clock) -> str:

@@ -12,12 +12,14 @@ both wait to write would face each other for ever.
 from __future__ import annotations
 
 import errno
+import ssl
 from collections.abc import Callable
 from typing import Protocol
 
 import anyio
 import anyio.lowlevel
 
+from .._model.snapshot import ConnectionInfo
 from .._wire.protocol import Wire, WireEvent
 from .stream import Nudged, Stream, StreamClosed
 
@@ -59,9 +61,14 @@ class Waiter:
 
 
 class Owner(Protocol):
-    """Whoever carries an exchange on a connection: takes its events, and can give it up."""
+    """Whoever carries an exchange on a connection: takes its events. ``title`` says which, for a message."""
 
     number: int
+
+    @property
+    def began(self) -> float: ...
+    @property
+    def title(self) -> str: ...
 
     def take(self, event: WireEvent) -> None: ...
     def progress(self) -> None: ...
@@ -187,8 +194,10 @@ class Connection:
             while True:
                 try:
                     await self._read_once()
-                except Nudged:
-                    continue  # somebody has left bytes to flush
+                except Nudged:  # somebody has left bytes to flush, or has made the waiter ready
+                    if waiter.ready:
+                        return
+                    continue
                 if waiter.ready or self._lost is not None:
                     return
                 waiter.heard()
@@ -320,6 +329,12 @@ class Connection:
         return self._lost is None and not self.closing
 
     @property
+    def alert(self) -> ssl.SSLError | None:
+        """What the peer said as it ended the TLS session, if it did."""
+        lost = self._lost
+        return lost if isinstance(lost, ssl.SSLError) and not isinstance(lost, ssl.SSLEOFError) else None
+
+    @property
     def has_room(self) -> bool:
         return len(self.exchanges) < self.capacity
 
@@ -356,6 +371,12 @@ class Connection:
         else:
             self._lose(OSError(errno.ETIMEDOUT, "no answer to a PING"))
         return False
+
+    def wake(self, waiter: Waiter) -> None:
+        """*waiter* has become ready by itself; it sleeps, or reads."""
+        waiter.notify()
+        if self._reading:
+            self.stream.nudge()
 
     async def serve(self) -> None:
         """Read for others until the connection is lost: for who waits for a place on it."""
@@ -428,6 +449,13 @@ class Connection:
         if self._flushing is not None:
             self._flushing.set()
             self._flushing = None
+
+    def info(self, now: float) -> ConnectionInfo:
+        """What it is doing."""
+        state = "closing" if self.closing else "active" if self.exchanges else "idle"
+        idle = None if self.exchanges else now - self.idle_since
+        version = self.wire.http_version
+        return ConnectionInfo(self.origin, version, state, len(self.exchanges), now - self.began, idle)
 
     # -- the end
 

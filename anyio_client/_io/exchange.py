@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from collections.abc import Callable
 from itertools import islice
 
 import anyio
@@ -14,7 +13,6 @@ import anyio.lowlevel
 from .._model.errors import (
     APIConnectionError,
     ConnectionLostError,
-    LocalProtocolError,
     Outcome,
     Phase,
     RemoteProtocolError,
@@ -22,7 +20,7 @@ from .._model.errors import (
 )
 from .._model.head import ResponseHead
 from .._model.headers import Headers
-from .._model.request import Request, StreamedBody, check_piece
+from .._model.request import Carrier, Request, StreamedBody
 from .._wire.protocol import (
     DataReceived,
     Ended,
@@ -31,41 +29,20 @@ from .._wire.protocol import (
     ResponseReceived,
     SendAllowed,
     WireEvent,
-    WireMisuse,
 )
 from .clock import Clock
 from .connection import Connection, Waiter
+from .sending import Rest, Sending
 from .stream import StreamClosed
+from .tls_options import explain, is_final
 
 __all__ = ["Exchange"]
 
-SMALL_BODY = 64 * 1024  # a body up to this size is sent in one piece with the head
-PIECE_SIZE = 64 * 1024  # a larger one in pieces of this size
+PIECE_SIZE = 64 * 1024  # small pieces of an answer are put together up to this size
+EXPECT_TIME = 1.0  # seconds that a body waits for 100 (Continue), which not every server sends
 SMALL_PIECE = 1024  # pieces of an answer below this size are put together as they come
 # While we still send, this much of an early good answer is read ahead; a server that echoes as it reads needs it.
 READ_AHEAD = 32 * 2**20
-
-
-class _Window(Waiter):
-    """Waits until more of the body may be sent."""
-
-    __slots__ = ("_clock", "is_open")
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__()
-        self.is_open = True
-        self._clock = clock
-
-    def heard(self) -> None:
-        self._clock.check()
-
-    @property
-    def ready(self) -> bool:
-        return self.is_open
-
-    def set_open(self) -> None:
-        self.is_open = True
-        self.notify()
 
 
 class Exchange(Waiter):
@@ -77,19 +54,21 @@ class Exchange(Waiter):
 
     __slots__ = (
         "_ahead",
-        "_begins",
         "_body_sent",
+        "_carrying",
         "_clock",
         "_connection",
         "_events",
-        "_finished",
         "_heard",
         "_known",
+        "_on_informational",
         "_received_before",
         "_reused",
-        "_window",
+        "_sending",
+        "_sending_error",
         "number",
         "over",
+        "raised",
         "trailers",
     )
 
@@ -103,18 +82,29 @@ class Exchange(Waiter):
         self._events: deque[WireEvent] = deque()
         self._known = 0  # how many of the events have been looked at: only further ones end a wait
         self._ahead = 0  # bytes of the body that were credited to the peer before they were used
-        self._begins = 0  # the connection's position where the request begins
-        self._window = _Window(clock)
+        self._sending: Sending | None = None
+        self._carrying: anyio.CancelScope | None = None  # around the task that sends beside the one that reads
+        self._sending_error: BaseException | None = None  # what has ended that task
+        self.raised: BaseException | None = None  # the same, once it was raised where the answer is read
+        self._on_informational: Callable[[int, Headers], object] | None = None
         self._reused = connection.used
         self._received_before = self._heard = connection.received  # _heard: as the last wait began
         self._body_sent = False
-        self._finished = False  # the codec knows that the body is complete
+
+    @property
+    def began(self) -> float:
+        return self._clock.began
+
+    @property
+    def title(self) -> str:
+        request = self._clock.request
+        return f"{request.method} {request.url.origin}{request.url.path}"
 
     # -- events from the wire
 
     @property
     def ready(self) -> bool:
-        return self.over or len(self._events) > self._known
+        return self.over or len(self._events) > self._known or self._sending_error is not None
 
     def progress(self) -> None:
         """Bytes of this exchange have come, though nothing complete."""
@@ -127,7 +117,8 @@ class Exchange(Waiter):
 
     def take(self, event: WireEvent) -> None:
         if type(event) is SendAllowed:
-            self._window.set_open()
+            if self._sending is not None:
+                self._sending.window.set_open()
             return
         if type(event) is DataReceived and len(event.data) < SMALL_PIECE:
             self._take_small(event)
@@ -152,7 +143,9 @@ class Exchange(Waiter):
     def _finish(self) -> None:
         if not self.over:
             self.over = True
-            self._window.set_open()
+            if self._sending is not None:
+                self._sending.window.set_open()
+                self._stop_carrying()
             self._connection.release(self)
 
     def abandon(self, *, timed_out: bool = False) -> None:
@@ -181,63 +174,46 @@ class Exchange(Waiter):
     async def _start(self, request: Request) -> ResponseHead:
         connection, clock = self._connection, self._clock
         connection.used = True
-        wire, stream = connection.wire, connection.stream
         began = clock.now()
         clock.allow(Phase.SEND, clock.timeout.write)
-        body = request.body
-        self._begins = connection.position
+        self._on_informational = request.on_informational
+        sending = self._sending = Sending(connection, clock, request)
+        self.number = sending.open()
+        connection.exchanges[self.number] = self
+        rest = sending.queue_small()
         try:
-            self.number = wire.open(request, end=not body)
-            connection.exchanges[self.number] = self
-            rest = self._queue_small(body)
-        except WireMisuse as exc:
-            raise clock.error(LocalProtocolError, f"The request cannot be sent: {exc}") from exc
-        lost: OSError | None = None
-        try:
-            if connection.shared and connection.has_reader:
-                await connection.push_with_others()
-            else:
-                connection.push()
+            lost = await sending.push()
         except StreamClosed as exc:
             raise self._closed() from exc
-        except OSError as exc:
-            lost = exc  # the server may have answered before it closed: look at what has arrived
-        self._note_sent()
-        if lost is not None or (not rest and not stream.unsent):
+        head: ResponseHead | None = None
+        if lost is None and sending.expects_permission:
+            head = await self._wait_for_permission()
+        if head is not None:
+            sending.given_up = self._body_sent = True
+        elif lost is not None or (rest is None and not connection.stream.unsent):
             self._body_sent = True
             clock.timings.send = clock.now() - began
             clock.allow(Phase.RECEIVE, clock.timeout.read)
             head = await self._read_head()
+        elif request.carrier is not None and isinstance(rest, StreamedBody):
+            head = await self._send_beside(sending, rest, request.carrier)
         else:
-            head = await self._send_while_reading(rest)
-        self._body_sent = True  # or given up: from here on we wait for the server only
+            head = await self._send_while_reading(sending, rest)
+            self._body_sent = True  # or given up: from here on we wait for the server only
         clock.timings.first_byte = clock.now() - began - (clock.timings.send or 0.0)
         clock.outcome = Outcome.ANSWERED
         clock.phase = Phase.BODY
         clock.body_size = 0
         return head
 
-    def _queue_small(self, body: bytes | StreamedBody) -> bytes | memoryview | StreamedBody:
-        """Queue a small body with the head; what is left to send."""
-        if not isinstance(body, bytes) or len(body) > SMALL_BODY:
-            return body
-        if body:
-            accepted = self._offer(body)
-            if accepted < len(body):
-                return memoryview(body)[accepted:]
-            self._finish_sending()
-        return b""
-
-    def _offer(self, data: bytes | memoryview) -> int:
-        """Queue what the windows allow of *data*; the window opens again with the codec's word for it."""
-        self._window.is_open = False
-        return self._connection.wire.send(self.number, data)
-
-    def _note_sent(self) -> None:
-        if self._connection.stream.sent > self._begins:
-            self._clock.outcome = Outcome.UNKNOWN
-
     async def _read_head(self) -> ResponseHead:
+        head = await self._next_head()
+        while head.status_code < 200:
+            head = await self._next_head()
+        return head
+
+    async def _next_head(self) -> ResponseHead:
+        """The next head, interim ones (1xx) included."""
         while True:
             while self._events:
                 event = self._events.popleft()
@@ -246,9 +222,21 @@ class Exchange(Waiter):
                         return event.head
                     case Failed():
                         raise self._failure(event)
-                    case InterimReceived() | DataReceived() | Ended() | SendAllowed():
+                    case InterimReceived():
+                        self._tell(event.head)
+                        return event.head
+                    case DataReceived() | Ended() | SendAllowed():
                         pass
+            self._raise_sending_error()
             await self._receive()
+
+    def _tell(self, head: ResponseHead) -> None:
+        if self._on_informational is not None:
+            try:
+                self._on_informational(head.status_code, head.headers)
+            except APIConnectionError as exc:  # of the caller's own: it says nothing about this exchange
+                exc.retryable = False
+                raise
 
     async def _receive(self) -> None:
         """Wait for more of this exchange. Our errors where the connection is lost."""
@@ -281,10 +269,12 @@ class Exchange(Waiter):
 
     def _lost(self, exc: OSError) -> APIConnectionError:
         if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError):
-            return self._clock.error(TLSError, f"The server ended the TLS session: {exc}")
-        error = self._clock.error(ConnectionLostError, f"The connection was lost: {exc}")
-        error.reused = self._died_idle
-        return error
+            error = self._clock.error(TLSError, f"The server ended the TLS session: {explain(exc, 'this host')}")
+            error.retryable = not is_final(exc)
+            return error
+        lost = self._clock.error(ConnectionLostError, f"The connection was lost: {exc}")
+        lost.reused = self._died_idle
+        return lost
 
     @property
     def _died_idle(self) -> bool:
@@ -298,7 +288,17 @@ class Exchange(Waiter):
 
     # -- bodies that do not leave at once
 
-    async def _send_while_reading(self, body: bytes | memoryview | StreamedBody) -> ResponseHead:
+    async def _wait_for_permission(self) -> ResponseHead | None:
+        """Wait for 100 (Continue), or for so long; the head of the answer, where the server has enough without the body."""
+        self._clock.allow(Phase.RECEIVE, self._clock.timeout.read)
+        with anyio.move_on_after(EXPECT_TIME):
+            while (head := await self._next_head()).status_code < 200:
+                if head.status_code == 100:
+                    return None
+            return head
+        return None
+
+    async def _send_while_reading(self, sending: Sending, rest: Rest | None) -> ResponseHead:
         """Send the rest in this task while a child reads: a server may answer before it has read all.
 
         Neither lets an exception out of the task group, so that none comes out wrapped in a group.
@@ -313,19 +313,19 @@ class Exchange(Waiter):
                 head = await self._read_head()
                 if head.is_success:
                     await self._read_ahead()
-                    if not self.over or (self._finished and not self._connection.stream.unsent):
+                    if not self.over or (sending.complete and not self._connection.stream.unsent):
                         return  # there is more to send, or nothing any more
             except cancelled:
                 raise
             except BaseException as exc:
                 error = exc
-            sending.cancel()
+            scope.cancel()
 
         async with anyio.create_task_group() as group:
-            with anyio.CancelScope() as sending:
+            with anyio.CancelScope() as scope:
                 group.start_soon(read)
                 try:
-                    await self._send_body(body)
+                    await self._send(sending, rest)
                     if head is not None:
                         group.cancel_scope.cancel()  # the child is reading ahead, which loses nothing when cancelled
                 except cancelled:
@@ -339,6 +339,55 @@ class Exchange(Waiter):
             await anyio.lowlevel.checkpoint()
         assert head is not None  # else the child ends with a head or an error
         return head
+
+    async def _send(self, sending: Sending, rest: Rest | None) -> None:
+        try:
+            await sending.send(rest)
+        except StreamClosed as exc:
+            raise self._closed() from exc
+        self._body_sent = True
+        sending.clock.allow(Phase.RECEIVE, sending.clock.timeout.read)
+
+    async def _send_beside(self, sending: Sending, rest: Rest | None, carrier: Carrier) -> ResponseHead:
+        """A task of the caller's own block sends the rest, also while the caller reads the answer (full duplex)."""
+        self._clock.allow(Phase.RECEIVE, None)  # the limit for reading begins when the request is complete
+        carrier(self._carry, sending, rest)
+        head = await self._read_head()
+        if not head.is_success:
+            self._stop_carrying()
+        return head
+
+    async def _carry(self, sending: Sending, rest: Rest | None) -> None:
+        clock = sending.clock = Clock(self._clock.request, self._clock.timeout, self._clock.deadline)
+        with anyio.CancelScope() as scope:
+            self._carrying = scope
+            if sending.given_up:
+                return
+            try:
+                with clock:
+                    await self._send(sending, rest)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as exc:
+                # Whoever reads has it raised there, so that it does not end the block from outside, in a group.
+                self._sending_error = exc
+                self._connection.wake(self)
+                return
+            self._clock.extend(self._clock.timeout.read)
+
+    def _raise_sending_error(self) -> None:
+        """What has ended the sending task is raised once: where the answer is read, or given up."""
+        error, self._sending_error = self._sending_error, None
+        if error is not None:
+            self.raised = error
+            self.abandon()
+            raise error
+
+    def _stop_carrying(self) -> None:
+        if self._sending is not None:
+            self._sending.given_up = True
+        if self._carrying is not None:
+            self._carrying.cancel()
 
     async def _read_ahead(self) -> None:
         """A good answer has begun before the request was complete: read on, up to a bound, while the rest is sent."""
@@ -354,101 +403,6 @@ class Exchange(Waiter):
                 connection.push_quietly()
         finally:
             self._known = 0
-
-    async def _send_body(self, body: bytes | memoryview | StreamedBody) -> None:
-        """Send what the stream still keeps, then the body, then wait for the child's answer under the read limit."""
-        clock = self._clock
-        began = clock.now()
-        try:
-            try:
-                await self._drain()
-                if isinstance(body, StreamedBody):
-                    await self._send_pieces(body)
-                else:
-                    view = memoryview(body)
-                    for place in range(0, len(body), PIECE_SIZE):
-                        last = place + PIECE_SIZE >= len(body)
-                        await self._send_piece(view[place : place + PIECE_SIZE], last=last)
-                self._finish_sending()
-                if self.over:
-                    return  # the connection may carry another exchange by now
-                self._connection.push()
-                await self._drain()
-            except StreamClosed:
-                raise
-            except WireMisuse as exc:
-                raise clock.error(LocalProtocolError, f"The body does not fit its declared length: {exc}") from exc
-        except _CallersError as exc:
-            raise exc.error from exc.error.__cause__
-        except OSError as exc:
-            if self.over:
-                return  # the answer is complete, which closed the connection
-            if isinstance(exc, StreamClosed):
-                raise self._closed() from exc
-            # The server reads no more; it may have said why. The child will find out.
-        self._body_sent = True
-        clock.timings.send = clock.now() - began
-        clock.allow(Phase.RECEIVE, clock.timeout.read)
-
-    async def _send_pieces(self, body: StreamedBody) -> None:
-        left = body.length if body.exact and body.length is not None else -1
-        try:
-            pieces = body.open()
-        except (OSError, APIConnectionError) as exc:
-            raise _caller_raised(exc) from None
-        if not isinstance(pieces, AsyncIterable):
-            with contextlib.closing(_own_errors(pieces)) as checked:
-                for piece in checked:
-                    left -= memoryview(check_piece(piece)).nbytes
-                    await self._send_piece(piece, last=left == 0)
-            return
-        iterator: AsyncIterator[bytes] = aiter(pieces)
-        complete = False
-        try:
-            while True:
-                self._clock.allow(Phase.SEND, None)  # the caller's own time does not count
-                try:
-                    piece = await anext(iterator)
-                except StopAsyncIteration:
-                    complete = True
-                    return
-                except (OSError, APIConnectionError) as exc:
-                    raise _caller_raised(exc) from None
-                left -= memoryview(check_piece(piece)).nbytes
-                await self._send_piece(piece, last=left == 0)
-        finally:
-            if not complete:
-                await _close_iterator(iterator)
-
-    async def _send_piece(self, piece: bytes | bytearray | memoryview, *, last: bool) -> None:
-        """Send one piece. *last*: nothing follows, which the codec is told at once, since the answer may come at once."""
-        view = memoryview(piece).cast("B")
-        while len(view):
-            view = view[self._offer(view) :]
-            if last and not len(view):
-                self._finish_sending()
-            self._connection.push()
-            await self._drain()
-            if len(view):
-                self._clock.allow(Phase.SEND, self._clock.timeout.write)
-                if not self._window.is_open:
-                    await self._connection.wait(self._window)
-
-    def _finish_sending(self) -> None:
-        if not self._finished:
-            self._finished = True
-            self._connection.wire.finish(self.number)
-
-    async def _drain(self) -> None:
-        """Wait until the kernel has taken everything, under the write limit. Always a checkpoint."""
-        if self._connection.stream.unsent:
-            await self._connection.drain(self._connection.position, self._allow_write)
-        else:
-            await anyio.lowlevel.checkpoint()
-        self._note_sent()
-
-    def _allow_write(self) -> None:
-        self._clock.allow(Phase.SEND, self._clock.timeout.write)
 
     # -- the body of the response
 
@@ -473,6 +427,7 @@ class Exchange(Waiter):
                 self._use(len(data))
                 self._clock.body_size = (self._clock.body_size or 0) + len(data)
                 return data
+            self._raise_sending_error()
             if self.over:
                 raise self._closed()
             await self._receive()
@@ -496,42 +451,3 @@ class Exchange(Waiter):
     def read_arrived(self) -> None:
         """Take in what has already arrived, without waiting."""
         self._connection.read_arrived()
-
-
-class _CallersError(Exception):
-    """An error of the caller's own body, which says nothing about the connection."""
-
-    def __init__(self, error: OSError | APIConnectionError) -> None:
-        super().__init__("the body failed")
-        self.error = error
-
-
-def _caller_raised(exc: OSError | APIConnectionError) -> _CallersError:
-    if isinstance(exc, APIConnectionError):  # of another call of theirs: it says nothing about this one
-        exc.retryable = False
-    return _CallersError(exc)
-
-
-def _own_errors(pieces: Iterable[bytes]) -> Generator[bytes]:
-    iterator = iter(pieces)
-    try:
-        while True:
-            try:
-                piece = next(iterator)
-            except StopIteration:
-                return
-            except (OSError, APIConnectionError) as exc:
-                raise _caller_raised(exc) from None
-            yield piece
-    finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
-
-
-async def _close_iterator(iterator: object) -> None:
-    """Close the caller's iterator after sending stopped early, if it can be closed (async generators must be)."""
-    aclose: Callable[[], Awaitable[None]] | None = getattr(iterator, "aclose", None)
-    if aclose is not None:
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 1.0):
-            await aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Collection
 from typing import TypeAlias
@@ -9,15 +10,17 @@ from typing import TypeAlias
 import anyio
 
 from .._core import pool as machine
-from .._model.errors import APIConnectionError, ConnectionLostError, Outcome, Phase
+from .._core.routes import Route
+from .._model.errors import APIConnectionError, ConnectionLostError, Outcome, Phase, TLSError
+from .._model.snapshot import ConnectionInfo, Snapshot, WaiterInfo
 from .._model.timeouts import Limits
-from .._model.url import URL
 from .._wire.h1 import H1Wire
 from .._wire.protocol import Wire
 from .clock import Clock
 from .connect import Connector
 from .connection import Connection, KeepAlive, Waiter
 from .exchange import Exchange
+from .tls_options import explain, is_final
 
 __all__ = ["ConnectionPool"]
 
@@ -25,17 +28,21 @@ __all__ = ["ConnectionPool"]
 # are opened. They come with the handshake, or a round trip later.
 SETTLING_TIME = 1.0
 
+MAX_SHOWN = 5  # how many holders of connections a message names, the longest first
+
 _Answer: TypeAlias = machine.Use | machine.Open | machine.Refuse
 
 
 class _Ticket(Waiter):
     """A ticket of the machine, whose task waits for its answer (or is about to ask whether it has to)."""
 
-    __slots__ = ("answer", "origin")
+    __slots__ = ("answer", "began", "is_opening", "origin")
 
-    def __init__(self, origin: str) -> None:
+    def __init__(self, origin: str, began: float) -> None:
         super().__init__()
         self.origin = origin
+        self.began = began
+        self.is_opening = False  # it makes the connection that it waits for
         self.answer: _Answer | None = None
 
     def set(self, answer: _Answer) -> None:
@@ -75,12 +82,12 @@ class ConnectionPool:
 
     # -- for transports
 
-    async def acquire(self, url: URL, clock: Clock) -> Connection:
-        """A connection to the origin of *url*, for one exchange. Our errors where there is none (outcome not_sent)."""
+    async def acquire(self, route: Route, clock: Clock) -> Connection:
+        """A connection on the way *route*, for one exchange. Our errors where there is none (outcome not_sent)."""
         self.bury()
         first = False
         while True:
-            connection = await self._acquire_once(url, clock, first)
+            connection = await self._acquire_once(route, clock, first)
             first = True  # whatever happens to this connection, the ticket does not queue again
             if connection is None:
                 continue
@@ -94,6 +101,11 @@ class ConnectionPool:
                 continue
             self._step(machine.Broke(connection.number))
             if not connection.used:
+                if (alert := connection.alert) is not None:  # of TLS 1.3, which is over before the server has judged us
+                    message = f"The server ended the TLS session: {explain(alert, 'this host')}"
+                    error = clock.error(TLSError, message)
+                    error.phase, error.retryable = Phase.TLS, not is_final(alert)
+                    raise error from alert
                 message = (
                     "The server closed the new connection, or spoke on it, before it was asked (RFC 9112 section 9.2)."
                 )
@@ -108,20 +120,21 @@ class ConnectionPool:
             self.freed(connection)
             raise
 
-    async def _acquire_once(self, url: URL, clock: Clock, first: bool) -> Connection | None:
+    async def _acquire_once(self, route: Route, clock: Clock, first: bool) -> Connection | None:
         """The connection that the machine says; None where it was closed before this task could run."""
         self._last_ticket += 1
         ticket = self._last_ticket
-        origin = url.origin
+        origin = route.key
         now = clock.now()
-        waiter = self._waiters[ticket] = _Ticket(origin)
+        waiter = self._waiters[ticket] = _Ticket(origin, now)
         try:
-            self._step(machine.Wanted(ticket, origin, now, self._connector.may_share(url), first))
+            self._step(machine.Wanted(ticket, origin, now, self._connector.may_share(route), first))
             limited = False
             while True:
                 if waiter.answer is None:
                     if not limited:  # once, however often it looks again
                         clock.allow(Phase.POOL, clock.timeout.pool)
+                        clock.explain = self._say_who_holds
                         limited = True
                     await self._wait_for_answer(waiter)
                     clock.timings.queue = clock.now() - now
@@ -130,8 +143,9 @@ class ConnectionPool:
                     case machine.Use():
                         return self._connections.get(answer.connection)
                     case machine.Open():
-                        await self._open(answer, url, clock)
-                        limited = False
+                        waiter.is_opening = True
+                        await self._open(answer, route, clock)
+                        waiter.is_opening = limited = False
                     case machine.Refuse():
                         raise self._refusal(answer, clock)
                     case None:
@@ -158,14 +172,14 @@ class ConnectionPool:
             if connection.now() >= connection.began + SETTLING_TIME:
                 connection.settle()
 
-    async def _open(self, command: machine.Open, url: URL, clock: Clock) -> None:
+    async def _open(self, command: machine.Open, route: Route, clock: Clock) -> None:
         number, origin = command.connection, command.origin
         try:
-            stream, version = await self._connector.connect(url, clock)
+            stream, version = await self._connector.connect(route, clock)
         except APIConnectionError as exc:
             self._step(machine.OpenFailed(number, exc))
             return
-        wire = _make_wire(version)
+        wire = _make_wire(version, route)
         connection = Connection(number, origin, stream, wire, self, clock.now, self._keepalive)
         if connection.shared and not connection.is_alive():  # its SETTINGS may be there already, or its GOAWAY
             connection.close()
@@ -186,13 +200,8 @@ class ConnectionPool:
             if answer.error.request is clock.request:
                 return answer.error
             # The opener's error belongs to the opener's call; this call gets its own.
-            error = type(answer.error)(
-                answer.error.message,
-                request=clock.request,
-                phase=answer.error.phase,
-                outcome=Outcome.NOT_SENT,
-            )
-            error.retryable = answer.error.retryable
+            error = copy.copy(answer.error)
+            error.request, error.outcome = clock.request, Outcome.NOT_SENT
             error.__cause__ = answer.error.__cause__
             return error
         return closed_error(clock)
@@ -209,6 +218,34 @@ class ConnectionPool:
     @property
     def open_count(self) -> int:
         return self._machine.open_count
+
+    def snapshot(self, now: float) -> Snapshot:
+        """What each connection and each waiter is doing."""
+        made = [connection.info(now) for connection in self._connections.values()]
+        making = [
+            ConnectionInfo(waiter.origin, None, "connecting", 0, now - waiter.began)
+            for waiter in self._waiters.values()
+            if waiter.is_opening
+        ]
+        waiting = [
+            WaiterInfo(waiter.origin, now - waiter.began) for waiter in self._waiters.values() if not waiter.is_opening
+        ]
+        return Snapshot((*made, *making), tuple(waiting))
+
+    def _say_who_holds(self, now: float) -> str:
+        """For the message of a call that no connection was free for."""
+        holders = sorted(
+            (holder for connection in self._connections.values() for holder in connection.exchanges.values()),
+            key=lambda holder: holder.began,
+        )
+        shown = [f"{holder.title} for {now - holder.began:.3g} s" for holder in holders[:MAX_SHOWN]]
+        if len(holders) > MAX_SHOWN:
+            shown.append(f"and {len(holders) - MAX_SHOWN} more")
+        opening = sum(waiter.is_opening for waiter in self._waiters.values())
+        if opening:
+            shown.append(f"{opening} being made")
+        limit = self._machine.limits.max_connections
+        return f"{self.open_count} of {limit} connections are open; they are held by: {'; '.join(shown) or 'nobody'}"
 
     # -- for connections
 
@@ -250,11 +287,14 @@ class ConnectionPool:
                     pass  # nothing runs in the background: expired connections are closed at the next event
 
 
-def _make_wire(version: str) -> Wire:
+def _make_wire(version: str, route: Route) -> Wire:
     if version == "h2":
         from .._wire.h2 import H2Wire  # a leaf: h2 takes as long to import as all the rest
 
         return H2Wire()
+    if route.is_forwarded:
+        assert route.proxy is not None
+        return H1Wire(forwarded=True, proxy_authorization=route.proxy.authorization)
     return H1Wire()
 
 

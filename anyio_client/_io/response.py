@@ -225,6 +225,11 @@ class Response:
         """The body as JSON. ValueError where it is none."""
         return _json.loads(self.content)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether ``content`` is there."""
+        return self._content is not None or self._raw_content is not None
+
     async def read(self) -> bytes:
         """Read the body to its end, decode it, keep it as ``content`` and return it."""
         if self._content is None and self._raw_content is None:
@@ -309,6 +314,7 @@ class Response:
     # Of the call that it belongs to, for the front rooms: its deadline (absolute), and its options as they were given.
     deadline: float | None = None
     given: object = None
+    history: tuple[Response, ...] = ()  # the responses that redirected to this one, in order, without their bodies
     opened_stream: object = None  # for the client: the stream over this body, between its first event and its delivery
 
     def for_request(self, request: Request) -> Response:

@@ -116,7 +116,10 @@ class SocketStream:
     async def flush(self) -> None:
         await anyio.lowlevel.checkpoint_if_cancelled()
         while True:
-            await self._wait(anyio.wait_writable)
+            try:
+                await self._wait(anyio.wait_writable)
+            except Nudged:
+                continue  # it was meant for whoever reads
             try:
                 with memoryview(self._kept) as kept:
                     taken = self._sock.send(kept)

@@ -7,32 +7,81 @@ were encrypted and not sent are lost with the exception. Here they stay in the s
 from __future__ import annotations
 
 import ssl
+import weakref
+from collections import OrderedDict
 
 import anyio.lowlevel
 
 from .stream import READ_SIZE, Stream
 
-__all__ = ["TLSStream", "make_context"]
+__all__ = ["Sessions", "TLSStream"]
+
+MAX_SESSIONS = 1000  # origins whose last session is kept
 
 
-def make_context(alpn: list[str]) -> ssl.SSLContext:
-    """The context for connections of our own: the platform's trust store, TLS 1.2 and later, this ALPN list."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(alpn)
-    return context
+class Sessions:
+    """The last TLS session with each origin: a further connection takes it up (RFC 8446 section 2.2), which saves the
+    certificates, their check, and on TLS 1.2 a round trip. The sessions of one context only."""
+
+    def __init__(self) -> None:
+        self._ended: OrderedDict[str, ssl.SSLSession] = OrderedDict()
+        # A ticket of TLS 1.3 comes after the handshake: the connection is asked for it when the next one is made.
+        self._open: weakref.WeakValueDictionary[str, ssl.SSLObject] = weakref.WeakValueDictionary()
+
+    def began(self, origin: str, made: ssl.SSLObject) -> None:
+        self._open[origin] = made
+
+    def ended(self, origin: str, made: ssl.SSLObject) -> None:
+        session = _resumable(made)
+        if session is not None:
+            self._ended[origin] = session
+            self._ended.move_to_end(origin)
+            if len(self._ended) > MAX_SESSIONS:
+                self._ended.popitem(last=False)
+
+    def forget(self, origin: str) -> None:
+        """A handshake has failed, perhaps over the session that it took up."""
+        self._open.pop(origin, None)
+        self._ended.pop(origin, None)
+
+    def find(self, origin: str) -> ssl.SSLSession | None:
+        made = self._open.get(origin)
+        return (None if made is None else _resumable(made)) or self._ended.get(origin)
+
+
+def _resumable(made: ssl.SSLObject) -> ssl.SSLSession | None:
+    """The session, if a further connection can take it up: on TLS 1.3 only once a ticket has come."""
+    session = made.session
+    return session if session is not None and (session.has_ticket or made.version() != "TLSv1.3") else None
 
 
 class TLSStream:
-    """See :class:`~anyio_client._io.stream.Stream`. ``sent`` counts bytes of the caller's data, not of the records."""
+    """See :class:`~anyio_client._io.stream.Stream`. ``sent`` counts bytes of the caller's data, not of the records.
 
-    __slots__ = ("_below", "_ending", "_handshake_sent", "_incoming", "_object", "_outgoing")
+    ``sessions`` and ``origin``: where to find a session to take up, and to leave this one.
+    """
 
-    def __init__(self, below: Stream, context: ssl.SSLContext, server_hostname: str) -> None:
+    __slots__ = ("_below", "_ending", "_handshake_sent", "_incoming", "_object", "_origin", "_outgoing", "_sessions")
+
+    def __init__(
+        self,
+        below: Stream,
+        context: ssl.SSLContext,
+        server_hostname: str,
+        sessions: Sessions | None = None,
+        origin: str = "",
+    ) -> None:
         self._below = below
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        self._sessions = sessions
+        self._origin = origin
+        self._object = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_hostname=server_hostname,
+            session=None if sessions is None else sessions.find(origin),
+        )
         self._ending: ssl.SSLError | None = None
         self._handshake_sent = 0
 
@@ -45,11 +94,15 @@ class TLSStream:
                 await self._push_all()
                 self._feed(await self._below.receive())
             except ssl.SSLError:
+                if self._sessions is not None:
+                    self._sessions.forget(self._origin)
                 self._push()  # the alert that tells the peer why
                 raise
             else:
                 await self._push_all()
                 self._handshake_sent = self._below.sent
+                if self._sessions is not None:
+                    self._sessions.began(self._origin, self._object)
                 return
 
     def _feed(self, data: bytes) -> None:
@@ -147,8 +200,16 @@ class TLSStream:
     def alpn(self) -> str | None:
         return self._object.selected_alpn_protocol()
 
+    @property
+    def certificate(self) -> bytes | None:
+        """The peer's own certificate (DER)."""
+        return self._object.getpeercert(binary_form=True)
+
     def close(self) -> None:
         """Say goodbye if that needs no wait (RFC 8446 section 6.1), then close the socket."""
+        if self._sessions is not None and self._handshake_sent:
+            self._sessions.ended(self._origin, self._object)
+            self._sessions = None
         try:
             self._object.unwrap()
         except (ssl.SSLError, OSError, ValueError):

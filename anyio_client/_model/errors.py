@@ -43,6 +43,7 @@ __all__ = [
     "Phase",
     "PoolTimeoutError",
     "PreconditionFailedError",
+    "ProxyAnswer",
     "ProxyError",
     "RateLimitError",
     "ReadTimeoutError",
@@ -196,8 +197,29 @@ class TLSError(ConnectError):
     """The TLS handshake failed, or the peer ended the TLS session with an alert."""
 
 
+@attrs.frozen
+class ProxyAnswer:
+    """What an HTTP proxy answered in place of opening a tunnel. ``content``: the body as it came, 64 KiB at most."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    http_version: str
+    content: bytes = attrs.field(repr=False)
+    request: Request | None = attrs.field(default=None, repr=False)
+
+    @property
+    def text(self) -> str:
+        return self.content.decode("utf-8", "replace")
+
+
 class ProxyError(ConnectError):
-    """The proxy refused, or answered what is no answer of a proxy."""
+    """The proxy cannot be reached, refused, or answered what is no answer of a proxy.
+
+    ``status_code`` and ``response``: what an HTTP proxy answered to CONNECT, or its 407, None where there was no answer.
+    """
+
+    status_code: int | None = None
+    response: ProxyAnswer | None = None
 
 
 class ConnectionLostError(APIConnectionError):

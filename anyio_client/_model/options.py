@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 
 from .given import NotGiven, Omit, not_given
-from .headers import check_method
-from .request import Content
+from .headers import Headers, check_method
+from .request import Carrier, Content
 from .timeouts import Timeout, check_seconds
 from .url import URL
 
@@ -97,7 +97,9 @@ class RequestOptions:
     ``extra_json`` merges into it. ``content``: a body as it stands; ``files``: a multipart form, whose fields are
     ``json_data``; ``form``: a mapping, sent urlencoded. ``compress``: ``"gzip"`` or ``"zstd"``, for the body. ``progress``:
     called as the body is sent, with the bytes so far and the total (None where it is unknown). ``timeout`` as in :class:`Timeout`; ``deadline``:
-    seconds for the whole call. ``event_timeout``: seconds without an item of a stream. ``post_parser``: a function
+    seconds for the whole call. ``expect_continue``: the body waits for the server's 100 (Continue), a second at most.
+    ``on_informational``: called with status and headers of each interim (1xx) answer. ``trailers``: called after the body,
+    gives trailer fields. ``event_timeout``: seconds without an item of a stream. ``post_parser``: a function
     over the decoded object. A mapping with these names may be passed wherever options are taken.
     """
 
@@ -118,12 +120,13 @@ class RequestOptions:
     expect_continue: bool = False
     compress: str | None = attrs.field(default=None, validator=_check_compress)
     progress: Callable[[int, int | None], object] | None = attrs.field(default=None, validator=_check_callable)
-    on_informational: Callable[[int, Any], object] | None = None
-    trailers: Callable[[], Mapping[str, str]] | None = None
+    on_informational: Callable[[int, Headers], object] | None = attrs.field(default=None, validator=_check_callable)
+    trailers: Callable[[], Mapping[str, str]] | None = attrs.field(default=None, validator=_check_callable)
     event_timeout: float | None = attrs.field(default=None, converter=_check_event_timeout)
     strict: bool | NotGiven = not_given
     post_parser: Callable[[Any], Any] | NotGiven = attrs.field(default=not_given, validator=_check_callable)
     raw_mode: RawMode = attrs.field(default=RawMode.PARSED, repr=False)
+    carrier: Carrier | None = attrs.field(default=None, repr=False, eq=False)
 
     @classmethod
     def of(cls, options: RequestOptions | Mapping[str, Any]) -> RequestOptions:
@@ -137,4 +140,4 @@ class RequestOptions:
         return cls(**options)
 
 
-OPTION_NAMES = frozenset(a.name for a in attrs.fields(RequestOptions)) - {"raw_mode"}
+OPTION_NAMES = frozenset(a.name for a in attrs.fields(RequestOptions)) - {"raw_mode", "carrier"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json as _json
 import os
 import weakref
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import IO, Any, TypeAlias
 
@@ -17,12 +17,14 @@ import attrs
 from .headers import Headers, HeadersInput, check_method
 from .url import URL
 
-__all__ = ["IDEMPOTENT_METHODS", "Content", "Pieces", "Request", "StreamedBody", "make_body"]
+__all__ = ["IDEMPOTENT_METHODS", "Carrier", "Content", "Pieces", "Request", "StreamedBody", "make_body"]
 
 Pieces: TypeAlias = "AsyncIterable[bytes] | Iterable[bytes]"
 Content: TypeAlias = (
     "bytes | bytearray | memoryview | str | os.PathLike[str] | IO[bytes] | Pieces | Callable[[], Pieces]"
 )
+
+Carrier: TypeAlias = Callable[..., None]  # (async function, *its arguments), as TaskGroup.start_soon
 
 # RFC 9110 section 9.2.2
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -114,10 +116,26 @@ class Request:
     """One HTTP request: ``method`` (upper case), ``url``, ``headers`` (may be changed until it is sent), a body.
 
     ``content`` is the body as bytes (RuntimeError while a streamed one is unread: see :meth:`read`); ``body`` is what
-    a transport sends, bytes or a :class:`StreamedBody`. Pickles and copies; a streamed body does not go along.
+    a transport sends, bytes or a :class:`StreamedBody`. Pickles; a streamed body and the functions do not go along.
+
+    ``on_informational``: called with status and headers of each interim (1xx) response. ``trailers``: called after the
+    body was sent, gives the trailer fields (RFC 9110 section 6.5). ``credentials``: lower-case names of the fields that tell
+    who asks, which no other origin is to see. ``carrier``: starts a task that lives in a block of the caller's, which may go
+    on sending a streamed body while the answer is read; None where there is no such block. ``server_name``: what TLS asks for
+    and verifies in place of the URL's host (RFC 6066 section 3), if not None.
     """
 
-    __slots__ = ("body", "headers", "method", "url")
+    __slots__ = (
+        "body",
+        "carrier",
+        "credentials",
+        "headers",
+        "method",
+        "on_informational",
+        "server_name",
+        "trailers",
+        "url",
+    )
 
     def __init__(
         self,
@@ -130,6 +148,11 @@ class Request:
         self.method: str = check_method(method)
         self.url: URL = URL(url)
         self.headers: Headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.on_informational: Callable[[int, Headers], object] | None = None
+        self.trailers: Callable[[], Mapping[str, str]] | None = None
+        self.credentials: frozenset[str] = frozenset()
+        self.carrier: Carrier | None = None
+        self.server_name: str | None = None
         self.body: bytes | StreamedBody
         if content is None:
             self.body = b""
@@ -137,6 +160,14 @@ class Request:
             self.body = content
         else:
             self.body = make_body(content)
+
+    def copy(self) -> Request:
+        """The request as it is now, with fields of its own and the same body (which ``copy.copy`` leaves out)."""
+        made = Request.__new__(Request)
+        for name in Request.__slots__:
+            setattr(made, name, getattr(self, name))
+        made.headers = self.headers.copy()
+        return made
 
     @property
     def content(self) -> bytes:
@@ -169,6 +200,11 @@ class Request:
         return self.body
 
     @property
+    def has_content(self) -> bool:
+        """Whether there may be bytes of a body to send."""
+        return bool(self.body) if isinstance(self.body, bytes) else self.body.length != 0
+
+    @property
     def is_idempotent(self) -> bool:
         """Whether the method is idempotent (RFC 9110 section 9.2.2)."""
         return self.method in IDEMPOTENT_METHODS
@@ -196,5 +232,7 @@ class Request:
         return {"method": self.method, "url": self.url, "headers": self.headers, "body": body}
 
     def __setstate__(self, state: dict[str, object]) -> None:
+        self.on_informational = self.trailers = self.carrier = self.server_name = None
+        self.credentials = frozenset()
         for name, value in state.items():
             setattr(self, name, value)

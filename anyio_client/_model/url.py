@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import attrs
 import idna
 
-__all__ = ["URL", "join_path", "percent_encode"]
+__all__ = ["URL", "join_path", "parse_host", "percent_encode"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "socks5": 1080, "socks5h": 1080}
 
@@ -58,7 +58,7 @@ def _encode_component(text: str, unsafe: re.Pattern[str]) -> str:
     return _STRAY_PERCENT.sub("%25", unsafe.sub(_encode_match, text))
 
 
-def _parse_host(host: str) -> str:
+def parse_host(host: str) -> str:
     """The host in its canonical form: lower case, IDNA 2008 (UTS 46), IPv6 without brackets."""
     if host.startswith("["):
         address, percent, zone = host[1:-1].partition("%25" if "%25" in host else "%")
@@ -123,7 +123,7 @@ class URL:
         host_text, port_text = self._split_port(hostport)
         if not host_text:
             raise ValueError("the URL has no host: write it as 'https://host/path'")
-        host = _parse_host(host_text)
+        host = parse_host(host_text)
         default = _DEFAULT_PORTS.get(scheme)
         if port_text:
             port = int(port_text)
@@ -165,6 +165,31 @@ class URL:
             self.userinfo if userinfo else None,
         )
         return new
+
+    def is_same_origin(self, other: URL) -> bool:
+        """Whether both have the same scheme, host and port; the zone of an IPv6 address is a part of the host."""
+        return (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
+
+    def join(self, reference: str) -> URL:
+        """*reference*, as a server writes it into Location or Link, resolved against this URL (RFC 3986 section 5.2).
+
+        ValueError where that is no URL. A backslash is no slash: it cannot lead to another host.
+        """
+        if _CONTROL.search(reference):
+            raise ValueError("the URL has a control character in it")
+        reference = reference.strip(" ").partition("#")[0]
+        if reference.startswith("//"):
+            reference = f"{self.scheme}:{reference}"
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", reference):
+            whole = URL(reference)
+            return whole.replace(path=_without_dots(whole.path))
+        path, mark, query = reference.partition("?")
+        if not path:
+            return self.replace(query=_encode_component(query, _QUERY_UNSAFE) if mark else self.query)
+        if not path.startswith("/"):
+            path = self.path.rpartition("/")[0] + "/" + path
+        encoded = _encode_component(_without_dots(path), _PATH_UNSAFE)
+        return self.replace(path=encoded, query=_encode_component(query, _QUERY_UNSAFE))
 
     @property
     def netloc(self) -> str:
@@ -214,6 +239,20 @@ class URL:
 
     def __hash__(self) -> int:
         return hash((self.scheme, self.host, self.port, self.path, self.query, self.userinfo))
+
+
+def _without_dots(path: str) -> str:
+    """A path without its dot segments (RFC 3986 section 5.2.4)."""
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
 
 
 _FIELDS = ("scheme", "host", "port", "path", "query", "userinfo")

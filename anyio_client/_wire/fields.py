@@ -16,7 +16,15 @@ from .._model.head import ResponseHead
 from .._model.headers import Headers
 from .._model.request import Request
 
-__all__ = ["Fields", "Malformed", "check_trailers", "content_length", "request_fields", "response_head"]
+__all__ = [
+    "Fields",
+    "Malformed",
+    "check_trailers",
+    "content_length",
+    "request_fields",
+    "response_head",
+    "trailer_fields",
+]
 
 Fields: TypeAlias = "Iterable[tuple[bytes, bytes]]"
 
@@ -65,6 +73,11 @@ def request_fields(request: Request) -> list[tuple[bytes, bytes]]:
             continue
         fields.append((name, value) if _is_indexed(name) else NeverIndexedHeaderTuple(name, value))
     return fields
+
+
+def trailer_fields(trailers: Headers) -> list[tuple[bytes, bytes]]:
+    """The trailer section of a request. They differ from request to request, and stay out of the table."""
+    return [NeverIndexedHeaderTuple(name.lower(), value) for name, value in trailers.raw]
 
 
 def _is_indexed(name: bytes) -> bool:

@@ -37,12 +37,24 @@ _KEEPALIVE_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})", re
 
 
 class H1Wire:
-    """One HTTP/1.1 connection, client side. See :class:`~anyio_client._wire.protocol.Wire`."""
+    """One HTTP/1.1 connection, client side. See :class:`~anyio_client._wire.protocol.Wire`.
+
+    ``forwarded``: the peer is a proxy, which is sent requests in absolute form (RFC 9112 section 3.2.2), with
+    ``proxy_authorization`` where they bring no credentials for it themselves.
+    """
 
     http_version = "HTTP/1.1"
     settled = True
 
-    def __init__(self, *, max_head_size: int = MAX_HEAD_SIZE) -> None:
+    def __init__(
+        self,
+        *,
+        max_head_size: int = MAX_HEAD_SIZE,
+        forwarded: bool = False,
+        proxy_authorization: str | None = None,
+    ) -> None:
+        self._forwarded = forwarded
+        self._proxy_authorization = proxy_authorization
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_NO_LIMIT)
         self._max_head_size = max_head_size
         self._out: list[bytes] = []
@@ -67,8 +79,13 @@ class H1Wire:
         headers = request.headers.raw
         if not end and "content-length" not in request.headers:
             headers.append((b"Transfer-Encoding", b"chunked"))  # RFC 9112 section 6.1
+        target = request.url.target
+        if self._forwarded:
+            target = request.url.origin + target
+            if self._proxy_authorization is not None and "proxy-authorization" not in request.headers:
+                headers.append((b"Proxy-Authorization", self._proxy_authorization.encode("ascii")))
         try:
-            event = h11.Request(method=request.method, target=request.url.target, headers=headers)
+            event = h11.Request(method=request.method, target=target, headers=headers)
         except h11.LocalProtocolError as exc:
             self._usable = False
             raise WireMisuse(str(exc)) from exc
@@ -88,9 +105,9 @@ class H1Wire:
             self._send(h11.Data(data=bytes(data)))
         return len(data)
 
-    def finish(self, exchange: int) -> None:
+    def finish(self, exchange: int, trailers: Headers | None = None) -> None:
         if exchange == self._exchange and self._busy and not self._finished:
-            self._send(h11.EndOfMessage())
+            self._send(h11.EndOfMessage(headers=trailers.raw if trailers else []))
             self._finished = True
 
     def _send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:

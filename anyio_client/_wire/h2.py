@@ -37,7 +37,7 @@ from .._model.head import ResponseHead
 from .._model.headers import Headers
 from .._model.request import Request
 from .compression import BlockDecoder, RepeatingEncoder
-from .fields import Malformed, check_trailers, content_length, request_fields, response_head
+from .fields import Malformed, check_trailers, content_length, request_fields, response_head, trailer_fields
 from .frames import (
     ACK,
     END_HEADERS,
@@ -191,14 +191,17 @@ class H2Wire:
             self._blocked[exchange] = None
         return accepted
 
-    def finish(self, exchange: int) -> None:
+    def finish(self, exchange: int, trailers: Headers | None = None) -> None:
         stream = self._streams.get(exchange)
         if stream is None or stream.finished:
             return
         if stream.declared is not None and stream.sent < stream.declared:
             raise WireMisuse("Too little data for declared Content-Length")
         stream.finished = True
-        self._h2.end_stream(exchange)
+        if trailers:
+            self._h2.send_headers(exchange, trailer_fields(trailers), end_stream=True)
+        else:
+            self._h2.end_stream(exchange)
 
     def ping(self) -> bool:
         if self._closed:

@@ -52,6 +52,8 @@ def _escaped(text: str, what: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{what} has a lone surrogate in it, which has no UTF-8 form") from None
+    if "\0" in text:
+        raise ValueError(f"{what} has a NUL in it, at which servers end it")
     return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
 
 

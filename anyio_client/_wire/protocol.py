@@ -114,8 +114,8 @@ class Wire(Protocol):
         """Queue bytes of the body; how many were accepted (the rest when the peer has given more window)."""
         ...
 
-    def finish(self, exchange: int) -> None:
-        """The body is complete. :class:`WireMisuse` if it is shorter than declared."""
+    def finish(self, exchange: int, trailers: Headers | None = None) -> None:
+        """The body is complete. :class:`WireMisuse` if it is shorter than declared, or cannot have trailers."""
         ...
 
     def abandon(self, exchange: int) -> None:

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import warnings
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+import anyio
 import anyio.lowlevel
 
 from .._core.build import frame
+from .._core.routes import ProxyInput, Route, Routes
 from .._io.body import BodyStream
 from .._io.clock import Clock
-from .._io.connect import Connector
+from .._io.connect import Connector, Encryption
 from .._io.connection import KeepAlive
+from .._io.dial import Dialer, Resolver, SocketOption
 from .._io.exchange import Exchange
 from .._io.pool import ConnectionPool
 from .._io.response import Response
-from .._io.tls import make_context
+from .._io.tls_options import TLS
+from .._model.errors import Outcome, Phase, ProxyAnswer, ProxyError
 from .._model.request import Request
+from .._model.snapshot import Snapshot
 from .._model.timeouts import DEFAULT_LIMITS, DEFAULT_TIMEOUT, Limits, Timeout, check_seconds
 from .._model.url import refuse_scheme
+from .._wire.tunnel import MAX_ANSWER_SIZE, MAX_ANSWER_TIME, WANTS_CREDENTIALS
 
 __all__ = ["HTTPTransport"]
-
-
-class _Context:
-    """The user's SSLContext, or one of our own, made when it is first needed (it costs milliseconds)."""
-
-    def __init__(self, given: ssl.SSLContext | None, alpn: list[str]) -> None:
-        self._context = given
-        self._alpn = alpn
-
-    def __call__(self) -> ssl.SSLContext:
-        if self._context is None:
-            self._context = make_context(self._alpn)
-        return self._context
 
 
 class HTTPTransport:
     """HTTP/1.1 and HTTP/2 over TCP and TLS, with a pool of connections; nothing runs in the background.
 
-    ``limits``: see :class:`Limits`. ``tls``: an ``ssl.SSLContext``, which is never changed; by default one is made with
-    the platform's trust store, TLS 1.2 and later. May be used without ``async with``; ``aclose`` may be called twice.
+    ``limits``: see :class:`Limits`. ``tls``: :class:`TLS`, or an ``ssl.SSLContext``, which is never changed; by default the
+    platform's trust store, TLS 1.2 and later. May be used without ``async with``; ``aclose`` may be called twice.
 
     ``http1``, ``http2``: what may be spoken. With both (the default) https:// speaks what the server prefers (ALPN, RFC
     7301) and http:// HTTP/1.1; ``http1=False`` on http:// is HTTP/2 with prior knowledge (RFC 9113 section 3.3). The ALPN
@@ -51,6 +46,14 @@ class HTTPTransport:
     ``ping_interval``: seconds of silence after which somebody who waits on an HTTP/2 connection sends a PING, and an idle
     one is asked before it is used again; None (the default) never asks. Without an answer within ``ping_timeout``
     seconds (None: no limit) the connection is lost.
+
+    ``proxy``: the URL of a proxy (``http://``, ``https://``, ``socks5://``, ``socks5h://``; its userinfo are the credentials), or a
+    mapping of origins to such URLs (None: straight there). Without it, ``trust_env`` lets the environment say: ``http_proxy``,
+    ``https_proxy``, ``all_proxy``, ``no_proxy``, read now. ``proxy_tls``: as ``tls``, for a proxy that is spoken to by TLS.
+
+    ``uds``: the path of a Unix socket that all connections go to. ``local_address``: the IP address that they come from.
+    ``socket_options``: ``(level, option, value)``, set on each socket. ``resolver``: an async function ``(host, port) -> IP
+    addresses``, in place of the system's. Wrong values are a TypeError or ValueError at construction.
     """
 
     keeps_deadline = True
@@ -62,29 +65,42 @@ class HTTPTransport:
         limits: Limits = DEFAULT_LIMITS,
         http1: bool = True,
         http2: bool = True,
-        tls: ssl.SSLContext | None = None,
-        proxy: object = None,
-        uds: object = None,
-        local_address: object = None,
-        socket_options: object = None,
+        tls: ssl.SSLContext | TLS | None = None,
+        proxy: ProxyInput = None,
+        uds: str | bytes | os.PathLike[str] | None = None,
+        local_address: str | None = None,
+        socket_options: Sequence[SocketOption] | None = None,
         trust_env: bool = True,
+        proxy_tls: ssl.SSLContext | TLS | None = None,
+        resolver: Resolver | None = None,
         ping_interval: float | None = None,
         ping_timeout: float | None = 10.0,
     ) -> None:
         if not isinstance(limits, Limits):
             raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
-        if tls is not None and not isinstance(tls, ssl.SSLContext):
-            raise TypeError(f"tls must be an ssl.SSLContext, not {type(tls).__name__}")
+        for name, value in (("tls", tls), ("proxy_tls", proxy_tls)):
+            if value is not None and not isinstance(value, ssl.SSLContext | TLS):
+                raise TypeError(f"{name} must be an ssl.SSLContext or a TLS, not {type(value).__name__}")
         if not http1 and not http2:
             raise ValueError("http1=False and http2=False leave nothing to speak")
         interval = check_seconds("ping_interval", ping_interval)
         patience = check_seconds("ping_timeout", ping_timeout)
-        later = {"proxy": proxy, "uds": uds, "local_address": local_address, "socket_options": socket_options}
-        for name, value in later.items():
-            if value is not None:
-                raise ValueError(f"{name}= is not supported yet by this version of HTTPTransport")
-        context = _Context(tls, ["h2"] * http2 + ["http/1.1"] * http1)
-        connector = Connector(context, http1=http1, http2=http2)
+        if uds is not None and proxy is not None:
+            raise ValueError("uds= and proxy= exclude each other")
+        if proxy is not None:
+            self._routes = Routes.of(proxy)
+        else:
+            self._routes = Routes.from_environment(os.environ) if trust_env and uds is None else Routes()
+        self._routes.forwards = http1
+        if proxy_tls is None and isinstance(tls, TLS):
+            proxy_tls = tls.for_proxy
+        connector = Connector(
+            Encryption(tls, ["h2"] * http2 + ["http/1.1"] * http1),
+            Encryption(proxy_tls, ["http/1.1"]),
+            Dialer(uds, local_address, socket_options, resolver),
+            http1=http1,
+            http2=http2,
+        )
         keepalive = None if interval is None else KeepAlive(interval, patience)
         self._pool = ConnectionPool(connector, limits, keepalive)
         self._used = False
@@ -102,16 +118,26 @@ class HTTPTransport:
         if url.scheme != "http" and url.scheme != "https":
             refuse_scheme(url)
         frame(request)
+        route = self._routes.find(url, request.server_name)
+        if self._routes.has_proxies and not route.is_forwarded and "proxy-authorization" in request.headers:
+            raise ValueError("Proxy-Authorization would reach the origin: give the credentials in the URL of proxy=")
         self._used = True
         clock = Clock(request, timeout, deadline)
         if clock.began >= clock.deadline:
             raise clock.timeout_error()
         with clock:
-            connection = await self._pool.acquire(url, clock)
+            connection = await self._pool.acquire(route, clock)
             clock.timings.reused = connection.used
             exchange = Exchange(connection, clock)
             head = await exchange.start(request)
-        return Response.from_wire(head, BodyStream(exchange, clock, self._pool), request, clock.timings)
+        response = Response.from_wire(head, BodyStream(exchange, clock, self._pool), request, clock.timings)
+        if route.is_forwarded and head.status_code == 407:
+            raise await _refused(response, route, clock)
+        return response
+
+    def snapshot(self) -> Snapshot:
+        """What each connection, and each send that waits for one, is doing now."""
+        return self._pool.snapshot(anyio.current_time()) if self._used else Snapshot()
 
     async def aclose(self) -> None:
         """Close every connection; requests under way end with APIConnectionError."""
@@ -135,3 +161,18 @@ class HTTPTransport:
         if getattr(self, "_used", False) and not self._closed and self._pool.open_count:
             warnings.warn("an HTTPTransport was dropped without aclose()", ResourceWarning, source=self, stacklevel=2)
             self._pool.close()
+
+
+async def _refused(response: Response, route: Route, clock: Clock) -> ProxyError:
+    """The error for a proxy that wants other credentials, or any: it has passed nothing on."""
+    with anyio.move_on_after(MAX_ANSWER_TIME):
+        await response.read_at_most(MAX_ANSWER_SIZE)
+    await response.dispose()
+    assert route.proxy is not None  # there is none to be refused by
+    message = f"The proxy {route.proxy.url.origin} passed nothing on: it answered with status 407; {WANTS_CREDENTIALS}."
+    error = ProxyError(message, request=clock.request, phase=Phase.PROXY, outcome=Outcome.NOT_SENT)
+    head = response.head
+    error.status_code, error.retryable = head.status_code, False
+    content = response.content if response.is_read else b""
+    error.response = ProxyAnswer(head.status_code, head.headers, head.http_version, content, clock.request)
+    return error

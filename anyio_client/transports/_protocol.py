@@ -19,7 +19,8 @@ class Transport(Protocol):
     ``deadline`` is absolute, on the clock of ``anyio.current_time()``. What fails is raised as one of our errors, with
     phase and outcome, because retries are decided by them. A transport may have an attribute ``timeout``, which the
     client uses where it has none of its own, and an attribute ``keeps_deadline = True`` if it raises
-    ``DeadlineExceededError`` by itself; for the others the client puts a scope around.
+    ``DeadlineExceededError`` by itself; for the others the client puts a scope around. ``snapshot()``, if it has one, gives a
+    :class:`Snapshot`. ``aclose`` may be called twice.
     """
 
     async def send(self, request: Request, *, timeout: Timeout, deadline: float | None) -> Response: ...

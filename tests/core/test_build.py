@@ -312,11 +312,20 @@ def test_a_user_name_with_a_colon_is_a_value_error_that_does_not_repeat_it() -> 
     assert str(caught.value) == ("a user name with a colon in it cannot be sent by basic authentication (RFC 7617)")
 
 
-@given(st.text(st.characters(exclude_characters=":", exclude_categories=["Cs"])), st.text(st.characters(codec="utf-8")))
+@given(
+    st.text(st.characters(exclude_characters=":\x7f", exclude_categories=["Cs", "Cc"])),
+    st.text(st.characters(codec="utf-8", exclude_characters="\x7f", exclude_categories=["Cs", "Cc"])),
+)
 def test_basic_credentials_make_one_clean_line(user: str, password: str) -> None:
     value = basic_credentials(user, password)
     assert Headers({"Authorization": value})["authorization"] == value
     assert base64.b64decode(value.removeprefix("Basic ")).decode() == f"{user}:{password}"
+
+
+@pytest.mark.parametrize(("user", "password"), [("a\n", "b"), ("a", "b\0"), ("\x7f", "")])
+def test_basic_credentials_have_no_control_characters(user: str, password: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        basic_credentials(user, password)
 
 
 # --- bodies (BEHAVIOUR 4.2) -------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from anyio_client._model.head import ResponseHead
 from anyio_client._model.headers import Headers
 from anyio_client._model.request import Request, StreamedBody
 from anyio_client._model.timeouts import Timings
+from anyio_client._model.url import URL
 from tests.kit.fuzz import examples
 
 
@@ -103,11 +104,24 @@ def test_every_2xx_is_good(status: int) -> None:
     assert kinds(answers([status])[1]) == ["Send", "Read", "Deliver"]
 
 
-@pytest.mark.parametrize("status", [300, 301, 302, 304, 307, 400, 401, 404, 422])
-def test_what_is_no_success_is_rejected(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (300, "a redirect without Location"),
+        (302, "a redirect without Location"),
+        (304, "not modified"),
+        (400, None),
+        (401, None),
+        (404, None),
+        (417, None),
+        (422, None),
+    ],
+)
+def test_what_is_no_success_is_rejected(status: int, reason: str | None) -> None:
     call, commands = answers([status])
     assert kinds(commands) == ["Send", "Reject"]
     assert commands[-1].retry_after is None
+    assert commands[-1].reason == reason
     assert commands[-1].attempts[0].status_code == status
 
 
@@ -479,7 +493,10 @@ def test_an_event_that_cannot_happen_is_the_drivers_bug() -> None:
 # --- any event in any state --------------------------------------------------------------------------------------
 
 REQUESTS = st.builds(
-    request, st.sampled_from(["GET", "POST", "PATCH"]), Idempotency_Key=st.sampled_from(["", "k"])
+    request,
+    st.sampled_from(["GET", "POST", "PATCH"]),
+    Idempotency_Key=st.sampled_from(["", "k"]),
+    Expect=st.sampled_from(["", "100-continue"]),
 ) | st.builds(
     lambda used: Request("PUT", "https://h/", content=StreamedBody(iter([b"x"]), replayable=False, used=used)),
     st.booleans(),
@@ -487,16 +504,16 @@ REQUESTS = st.builds(
 TIMES = st.floats(min_value=0, max_value=1e6)
 HEADS = st.builds(
     lambda status, fields: ResponseHead(status, Headers(fields)),
-    st.integers(100, 999),
+    st.integers(100, 999) | st.sampled_from([301, 303, 307, 401, 417]),
     st.dictionaries(
-        st.sampled_from(["Retry-After", "retry-after-ms", "x-should-retry"]),
-        st.sampled_from(["", "1", "true", "false", "100000", "x", "Sun, 06 Nov 1994 08:49:39 GMT"]),
+        st.sampled_from(["Retry-After", "retry-after-ms", "x-should-retry", "Location"]),
+        st.sampled_from(["", "1", "true", "false", "100000", "//x", "http://h/", "Sun, 06 Nov 1994 08:49:39 GMT"]),
     ),
 )
 EVENTS: dict[type, st.SearchStrategy[Any]] = {
     Begin: st.builds(Begin, TIMES, REQUESTS),
-    Authorized: st.builds(Authorized, TIMES, REQUESTS),
-    HeadReceived: st.builds(HeadReceived, TIMES, TIMES, HEADS, st.none() | st.booleans()),
+    Authorized: st.builds(Authorized, TIMES, REQUESTS, st.booleans()),
+    HeadReceived: st.builds(HeadReceived, TIMES, TIMES, HEADS, st.none() | st.booleans(), st.none() | REQUESTS),
     ResultReady: st.builds(ResultReady, TIMES),
     AttemptFailed: st.builds(
         AttemptFailed,
@@ -529,6 +546,9 @@ PLANS = st.builds(
     deadline=st.none() | TIMES,
     delivers=st.sampled_from(list(Delivery)),
     authorize=st.booleans(),
+    follow_redirects=st.booleans(),
+    max_redirects=st.integers(0, 3),
+    allow_insecure_redirects=st.booleans(),
 )
 # The commands that each cell of DESIGN 3.1 allows.
 ALLOWED: dict[CallState, dict[type, set[type]]] = {
@@ -570,7 +590,12 @@ def calls(draw: st.DrawFn) -> Call:
         request=draw(REQUESTS),
         head=draw(st.none() | HEADS),
         replaced=draw(st.booleans()),
+        processed=draw(st.booleans()),
+        home=draw(st.sampled_from([None, URL("https://h/"), URL("https://other/")])),
         refreshed=draw(st.booleans()),
+        first=draw(st.none() | REQUESTS),
+        redirects=draw(st.integers(0, 4)),
+        done=draw(st.booleans()),
         began=draw(TIMES),
         attempt_began=draw(TIMES),
     )
@@ -580,6 +605,10 @@ def calls(draw: st.DrawFn) -> Call:
 @settings(max_examples=examples(500))
 def test_any_event_in_any_state_gives_an_allowed_command_or_is_illegal(call: Call, event: Any) -> None:
     state, taken, before = call.state, call.retries_taken, len(call.attempts)
+    asked = isinstance(event, HeadReceived | AttemptFailed)
+    known = copy.copy(call)
+    resends = asked and call.resends(event)
+    assert call == known  # a question changes nothing
     allowed = ALLOWED[state].get(type(event))
     if allowed is None:
         with pytest.raises(IllegalEvent):
@@ -588,6 +617,10 @@ def test_any_event_in_any_state_gives_an_allowed_command_or_is_illegal(call: Cal
         return
     command = call.step(event)
     assert type(command) in allowed
+    if asked and state is CallState.SENDING:
+        assert resends is isinstance(command, Send | Authorize)
+    else:
+        assert not resends
     assert call.state is STATE_AFTER[type(command)]
     if isinstance(command, Wait):
         assert command.retries_taken == call.retries_taken == taken + 1
@@ -608,12 +641,14 @@ def test_any_event_in_any_state_gives_an_allowed_command_or_is_illegal(call: Cal
 def test_every_walk_ends_within_the_retries(plan: CallPlan, data: st.DataObject) -> None:
     call = Call(plan, lambda: 0.0)
     sends = 0
-    for _ in range(100):
+    for _ in range(300):
         if call.state is CallState.ENDED:
             break
         kind = data.draw(st.sampled_from(sorted(TRANSITIONS[call.state], key=lambda k: k.__name__)))
         command = call.step(data.draw(EVENTS[kind]))
         sends += isinstance(command, Send)
     assert call.state is CallState.ENDED
-    assert sends <= 2 * (plan.max_retries + 1) + 1  # each attempt may replace one connection; one 401 may be answered
+    # Each attempt may follow redirects and be sent without Expect, each of these may replace one connection, and one 401
+    # may be answered.
+    assert sends <= 2 * (plan.max_retries + 1) * (plan.max_redirects + 2) + 1
     assert len(call.attempts) <= plan.max_retries + 1

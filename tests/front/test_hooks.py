@@ -246,17 +246,6 @@ async def test_prepare_options_may_return_a_mapping_and_the_raw_mode_survives() 
         assert await response.json() == "/changed"
 
 
-async def test_prepare_options_cannot_slip_in_what_is_not_supported_yet() -> None:
-    class Client(AsyncAPIClient):
-        async def _prepare_options(self, options: RequestOptions) -> RequestOptions:
-            options.expect_continue = True
-            return options
-
-    client = Client(base_url="http://h", http_client=MockTransport(lambda request: Response()))
-    with pytest.raises(ValueError, match="expect_continue= is not supported yet"):
-        await client.post("/", cast_to=None)
-
-
 async def test_prepare_options_that_returns_nothing_is_a_type_error() -> None:
     class Client(AsyncAPIClient):
         async def _prepare_options(self, options: RequestOptions) -> Any:

@@ -121,7 +121,9 @@ def sse(data: str, event: str = "") -> Response:
 FAILURES: dict[str, Any] = {
     "status": lambda: Response(500, json={"secret": ANSWER}, headers={"Set-Cookie": COOKIE, "X-Api-Key": API_KEY}),
     "text status": lambda: Response(404, content=ANSWER),
-    "redirect": lambda: Response(302, headers={"Location": f"http://h/?q={QUERY}"}),
+    "redirect": lambda: Response(302, headers={"Location": f"ftp://u:{PASSWORD}@h:21/?q={QUERY}"}),
+    "redirect to no URL": lambda: Response(302, headers={"Location": f"http://u:{PASSWORD}@h:{QUERY}/?q={QUERY}"}),
+    "redirects without end": lambda: Response(307, headers={"Location": f"?a={QUERY}&b={QUERY}&c={QUERY}&d={QUERY}"}),
     "no json": lambda: Response(200, content=f"<{ANSWER}>"),
     "broken json": lambda: Response(200, content=f'{{"{ANSWER}": ', headers={"Content-Type": "application/json"}),
     "no utf-8": lambda: Response(200, content=b'"\xff' + ANSWER.encode() + b'"'),

@@ -11,6 +11,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 Script = Callable[["Peer"], None]
 
@@ -84,19 +85,24 @@ class Peer:
 
 
 class ScriptedServer:
-    """Listens on a port of its own; ``requests`` are all that came, ``connections`` how many were made."""
+    """Listens on a port of its own, or on ``listener``; ``requests`` are all that came, ``connections`` how many were made,
+    ``clients`` where they came from."""
 
-    def __init__(self, script: Script, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, script: Script, context: ssl.SSLContext | None = None, listener: socket.socket | None = None
+    ) -> None:
         self.script = script
         self.context = context
         self.requests: list[bytes] = []
         self.connections = 0
+        self.clients: list[Any] = []
         self.most_open = 0
         self.errors: list[BaseException] = []
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.port: int = self._listener.getsockname()[1]
+        self._listener = listener or socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._is_tcp = self._listener.family != socket.AF_UNIX
+        self.port: int = self._listener.getsockname()[1] if self._is_tcp else 0
         self._closing = False
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
@@ -115,7 +121,7 @@ class ScriptedServer:
     def _accept(self) -> None:
         while True:
             try:
-                sock, _ = self._listener.accept()
+                sock, client = self._listener.accept()
             except OSError:
                 return
             with self._lock:
@@ -123,6 +129,7 @@ class ScriptedServer:
                     sock.close()
                     return
                 self.connections += 1
+                self.clients.append(client)
                 number = self.connections
                 self._open.add(sock)
                 self.most_open = max(self.most_open, len(self._open))
@@ -132,7 +139,8 @@ class ScriptedServer:
 
     def _serve(self, raw: socket.socket, number: int) -> None:
         raw.settimeout(20.0)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._is_tcp:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock = raw
         try:
             if self.context is not None:
@@ -187,9 +195,11 @@ class ScriptedServer:
 
 
 @contextlib.contextmanager
-def serve(script: Script, context: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
+def serve(
+    script: Script, context: ssl.SSLContext | None = None, listener: socket.socket | None = None
+) -> Iterator[ScriptedServer]:
     """Run *script* for every connection, for the length of the block."""
-    server = ScriptedServer(script, context)
+    server = ScriptedServer(script, context, listener)
     try:
         yield server
     finally:

@@ -44,7 +44,7 @@ NAMES = [
 
 
 def test_the_options_are_those_of_the_contract() -> None:
-    assert {a.name for a in attrs.fields(RequestOptions)} - {"raw_mode"} == set(NAMES)
+    assert {a.name for a in attrs.fields(RequestOptions)} - {"raw_mode", "carrier"} == set(NAMES)
 
 
 def test_what_is_absent_inherits() -> None:

@@ -468,6 +468,96 @@ def test_percent_encode_refuses_a_lone_surrogate() -> None:
         percent_encode("a\ud800")
 
 
+# --- references (RFC 3986 section 5) --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        # section 5.4.1
+        ("g:h", None),  # no host: no URL that we know
+        ("g", "http://a/b/c/g"),
+        ("./g", "http://a/b/c/g"),
+        ("g/", "http://a/b/c/g/"),
+        ("/g", "http://a/g"),
+        ("//g", "http://g/"),
+        ("?y", "http://a/b/c/d;p?y"),
+        ("g?y", "http://a/b/c/g?y"),
+        ("#s", "http://a/b/c/d;p?q"),
+        ("g#s", "http://a/b/c/g"),
+        ("g?y#s", "http://a/b/c/g?y"),
+        (";x", "http://a/b/c/;x"),
+        ("g;x", "http://a/b/c/g;x"),
+        ("g;x?y#s", "http://a/b/c/g;x?y"),
+        ("", "http://a/b/c/d;p?q"),
+        (".", "http://a/b/c/"),
+        ("./", "http://a/b/c/"),
+        ("..", "http://a/b/"),
+        ("../", "http://a/b/"),
+        ("../g", "http://a/b/g"),
+        ("../..", "http://a/"),
+        ("../../", "http://a/"),
+        ("../../g", "http://a/g"),
+        # section 5.4.2
+        ("../../../g", "http://a/g"),
+        ("../../../../g", "http://a/g"),
+        ("/./g", "http://a/g"),
+        ("/../g", "http://a/g"),
+        ("g.", "http://a/b/c/g."),
+        (".g", "http://a/b/c/.g"),
+        ("g..", "http://a/b/c/g.."),
+        ("..g", "http://a/b/c/..g"),
+        ("./../g", "http://a/b/g"),
+        ("./g/.", "http://a/b/c/g/"),
+        ("g/./h", "http://a/b/c/g/h"),
+        ("g/../h", "http://a/b/c/h"),
+        ("g;x=1/./y", "http://a/b/c/g;x=1/y"),
+        ("g;x=1/../y", "http://a/b/c/y"),
+        ("g?y/./x", "http://a/b/c/g?y/./x"),
+        ("g?y/../x", "http://a/b/c/g?y/../x"),
+        ("g#s/./x", "http://a/b/c/g"),
+        ("g#s/../x", "http://a/b/c/g"),
+        ("http:g", None),  # strictly
+        # and more
+        ("?", "http://a/b/c/d;p"),
+        ("  g  ", "http://a/b/c/g"),
+        ("g//../h", "http://a/b/c/g/h"),
+        ("/..//g", "http://a//g"),
+        ("//u:p@g:8/h?i", "http://u:p@g:8/h?i"),
+        ("https://G:443/h#s", "https://g/h"),
+        ("g%2F..%2fh", "http://a/b/c/g%2F..%2fh"),
+        ("ü?ü=ü", "http://a/b/c/%C3%BC?%C3%BC=%C3%BC"),
+        ("\\\\g\\h", "http://a/b/c/%5C%5Cg%5Ch"),
+    ],
+)
+def test_a_reference_is_resolved(reference: str, expected: str | None) -> None:
+    base = URL("http://a/b/c/d;p?q")
+    if expected is None:
+        with pytest.raises(ValueError, match="not an absolute URL"):
+            base.join(reference)
+    else:
+        assert base.join(reference) == URL(expected)
+        assert base == URL("http://a/b/c/d;p?q")
+
+
+@pytest.mark.parametrize("reference", ["http://x/g/./h/../i", "//x/g/./h/../i", "http://x/../g/i", "//x/g/i/j/.."])
+def test_dot_segments_go_from_a_reference_with_a_host_too(reference: str) -> None:
+    """RFC 3986 section 5.2.2: T.path = remove_dot_segments(R.path), whatever R has besides."""
+    assert URL("http://a/b").join(reference).path in ("/g/i", "/g/i/")
+
+
+def test_a_reference_without_a_host_keeps_host_port_and_credentials() -> None:
+    assert URL("https://u:p@h:8").join("x?b=2") == URL("https://u:p@h:8/x?b=2")
+    assert URL("https://u:p@h:8/?a").join("//g/") == URL("https://g/")
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("reference", ["{}", "/{}", "/x{}", "//h{}/", "g#{}"])
+def test_a_control_character_in_a_reference_is_refused(reference: str, control: str) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        URL("http://a/").join(reference.format(control))
+
+
 # --- properties -----------------------------------------------------------------------------------------------
 
 # Text that gets past the first checks more often than any text does.
@@ -559,3 +649,23 @@ def test_what_is_percent_encoded_decodes_to_itself(value: str) -> None:
     encoded = percent_encode(value)
     assert unquote(encoded, errors="strict") == value
     assert re.fullmatch(r"[A-Za-z0-9._~%-]*", encoded)
+
+
+@given(st.text() | URLISH | PATHISH)
+@example("\ud800")
+@example("?\ud800")
+@example("/.//evil")
+@example("/\\evil")
+def test_any_reference_is_a_url_or_a_value_error(reference: str) -> None:
+    base = URL("https://h:8443/a/b?c")
+    try:
+        joined = base.join(reference)
+    except ValueError:
+        return
+    plain = joined.replace(userinfo=False)
+    for part in (plain.target, plain.netloc, str(plain)):
+        assert ON_THE_WIRE.fullmatch(part), part
+    assert "#" not in plain.target
+    if not re.match(r" *([A-Za-z][A-Za-z0-9+.-]*:|//)", reference):
+        assert joined.origin == base.origin
+        assert not {".", ".."}.intersection(joined.path.split("/"))
