@@ -38,12 +38,19 @@ def anyio_backend(request: pytest.FixtureRequest) -> object:
     return request.param
 
 
+modules = len(sys.modules)
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_to_collect(request: pytest.FixtureRequest) -> Iterator[None]:
     """What an async test dropped is collected inside it, so that its ResourceWarning is that test's failure."""
+    global modules
     yield
     if "anyio_backend" in request.fixturenames:
         gc.collect()
+        if len(sys.modules) > modules:  # what was imported is kept for good: later collections need not look at it
+            modules = len(sys.modules)
+            gc.freeze()
 
 
 @pytest.fixture
@@ -61,12 +68,12 @@ def _is_left_out(item: pytest.Item) -> bool:
     row = zlib.crc32(item.nodeid.replace(loop[1], "").encode())
     if item.get_closest_marker("spread"):
         return loop[1] != ("asyncio", "uvloop", "trio")[row % 3]
-    # The front rooms do not know which loop of asyncio runs.
-    return loop[1] == "uvloop" and item.path.parent.name == "front" and row % 4 != 0
+    # These rooms do not know which loop of asyncio runs.
+    return loop[1] == "uvloop" and item.path.parent.name in ("front", "contrib", "transports") and row % 4 != 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every fourth test of the front rooms runs on uvloop, and long tables marked "spread" have each row on one loop.
+    """Every fourth test of the front rooms, doors and leaves runs on uvloop, and long tables marked "spread" have each row on one loop.
 
     ALL_LOOPS=1 runs everything everywhere, as `make test-all` does.
     """
