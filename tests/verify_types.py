@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 
 def main() -> int:
@@ -18,16 +19,21 @@ def main() -> int:
         install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, str(root)]
         subprocess.run(install, check=True, capture_output=True)
         command = [str(pyright), "--verifytypes", "anyio_client", "--ignoreexternal", "--outputjson"]
-        command += ["--pythonpath", sys.executable]  # where the optional dependencies are, whose classes are ours' bases
         environment = {**os.environ, "PYTHONPATH": folder}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
     report = json.loads(done.stdout)["typeCompleteness"]
-    for symbol in report["symbols"]:
-        if symbol["isExported"] and not (symbol["isTypeKnown"] and not symbol["isTypeAmbiguous"]):
-            print(symbol["name"], *(d["message"] for d in symbol["diagnostics"]), sep="\n    ")
-    score = report["completenessScore"]
-    print(f"types: {100 * score:.1f} % of the public symbols complete")
-    return int(score < 1)
+    exported = [symbol for symbol in report["symbols"] if symbol["isExported"]]
+    incomplete = [s for s in exported if not s["isTypeKnown"] or s["isTypeAmbiguous"]]
+    # A leaf's class may have a base of its optional dependency, which this run does not see.
+    incomplete = [s for s in incomplete if ".contrib." not in s["name"] or not _is_about_bases(s)]
+    for symbol in incomplete:
+        print(symbol["name"], *(d["message"] for d in symbol["diagnostics"]), sep="\n    ")
+    print(f"types: {100 - 100 * len(incomplete) / len(exported):.1f} % of the public symbols complete")
+    return int(bool(incomplete))
+
+
+def _is_about_bases(symbol: dict[str, Any]) -> bool:
+    return all(d["message"].startswith(("Type of metaclass", "Type of base class")) for d in symbol["diagnostics"])
 
 
 if __name__ == "__main__":
