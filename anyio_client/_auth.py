@@ -117,8 +117,11 @@ class BearerAuth(HeaderAuth):
     """A bearer token (RFC 6750), or a function that gives one; see :class:`HeaderAuth`."""
 
     def __init__(self, token: str | Provider) -> None:
-        if isinstance(token, str) and not token.strip():
-            raise ValueError("the bearer token is empty")
+        if isinstance(token, str):
+            if not token.strip():
+                raise ValueError("the bearer token is empty")
+            if token.lower().startswith("bearer "):
+                raise ValueError("the bearer token is the token alone, without 'Bearer ' in front")
         super().__init__("Authorization", token)
 
     def _shape(self, value: str) -> str:
@@ -299,7 +302,11 @@ class OAuth2ClientCredentials:
         request = self._make_request()
         where = self._url.redacted
         with anyio.move_on_after(self._timeout):
-            response = await send(request)
+            try:
+                response = await send(request)
+            except APIConnectionError as exc:
+                exc.message = f"The token endpoint {where} gave no answer: {exc.message}"
+                raise
             try:
                 body = await self._read(response)
             finally:
@@ -360,6 +367,8 @@ def auth_of(given: object) -> tuple[Mapping[str, str], Auth | None]:
     colours = [inspect.iscoroutinefunction(getattr(given, name, None)) for name in ("headers_for", "refresh")]
     if isinstance(given, type) or not isinstance(given, Auth) or colours != [False, True]:
         kind = f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__name__}"
+        if callable(given) and not isinstance(given, type) and not isinstance(given, Auth):
+            raise TypeError("auth must not be a function: BearerAuth(function) or HeaderAuth(name, function) calls it")
         raise TypeError(
             "auth must be a bearer token, a (user, password) pair, or an Auth (an object with `headers_for(request)` "
             f"and `async refresh(send, response)`), not {kind}"

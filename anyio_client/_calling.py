@@ -673,7 +673,7 @@ class CallDriver:
             self._layered = omitted.union(name for name in layered if name not in below_auth or name in above)
         if payload.body is not None:
             _describe(request, payload, own, omitted)
-        count_header = client.retry_count_header
+        count_header = None if foreign else client.retry_count_header
         if count_header and count_header not in headers and count_header.lower() not in omitted:
             headers[count_header] = str(retries_taken)
         key, key_header = self._key, client.idempotency_header or "Idempotency-Key"

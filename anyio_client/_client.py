@@ -36,7 +36,7 @@ from ._middleware import Layer, Middleware, Result, make_rings
 from ._model.errors import APIError, APIStatusError, status_error_class
 from ._model.given import NotGiven, Omit, not_given
 from ._model.headers import Headers
-from ._model.options import RawMode, RequestOptions, check_retries
+from ._model.options import RawMode, RequestOptions, check_bool, check_retries
 from ._model.query import Querystring
 from ._model.request import Request
 from ._model.snapshot import Snapshot
@@ -169,7 +169,7 @@ class AsyncAPIClient(Verbs):
                     self._version = str(value)
                     self._platform = platform_headers(self._version)
                 case "_strict_response_validation":
-                    self._strict = bool(value)
+                    self._strict = check_bool("_strict_response_validation", value)
                 case "max_retries":
                     self._max_retries = check_retries(value)
                 case "timeout":
@@ -177,7 +177,7 @@ class AsyncAPIClient(Verbs):
                 case "deadline":
                     self._deadline = check_seconds("deadline", value)
                 case "follow_redirects":
-                    self._follow_redirects = bool(value)
+                    self._follow_redirects = check_bool("follow_redirects", value)
                 case "http_client":
                     self._transport = check_transport(value)
                 case "custom_headers":
@@ -533,7 +533,7 @@ class AsyncAPIClient(Verbs):
 
     def _follows(self, options: RequestOptions) -> bool:
         follow = options.follow_redirects
-        return self._follow_redirects if isinstance(follow, NotGiven) else bool(follow)
+        return self._follow_redirects if isinstance(follow, NotGiven) else follow
 
     def _idempotency_key(self, options: RequestOptions) -> str | None:
         """The key that goes along: the caller's, or one made for this call, or none."""

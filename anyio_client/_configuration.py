@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from ._convert import Codec
-from ._io.clock import time_source
+from ._io.clock import loop_finder, time_source
 from ._model.given import Omit
 from ._model.headers import Headers
 from .transports._protocol import Transport
@@ -28,18 +28,24 @@ __all__ = [
 class Home:
     """The event loop that a client and its copies belong to: the one that first used them."""
 
-    __slots__ = ("now", "token")
+    __slots__ = ("_find", "_token", "now")
 
     def __init__(self) -> None:
-        self.token: object = None
+        self._token: object = None
+        self._find: Callable[[], object] = anyio.lowlevel.current_token
         self.now: Callable[[], float] = anyio.current_time
 
     def check(self) -> None:
-        token = anyio.lowlevel.current_token()
-        if self.token is None:
-            self.token = token
+        if self._token is None:
+            self._token = anyio.lowlevel.current_token().native_token
+            self._find = loop_finder(self._token)
             self.now = time_source()
-        elif self.token != token:
+            return
+        try:
+            found = self._find()
+        except RuntimeError:  # another kind of loop
+            found = None
+        if found is not self._token:
             raise RuntimeError(
                 "this client was first used in another event loop (or thread): make one client for each event loop"
             )

@@ -36,7 +36,7 @@ OUTSIDE = {
 }
 ONLY_IN = {
     "cattrs": {"_convert", "_client.py"},
-    "h11": {"h1.py", "tunnel.py"},
+    "h11": {"h11wire.py", "tunnel.py"},
     "h2": {"h2.py"},
     "hpack": {"fields.py", "compression.py"},
     "trio": {"_asgi.py"},

@@ -218,7 +218,9 @@ class Routes:
                     raise ValueError("it has a # in it")
                 url = URL(key)
             except ValueError as exc:
-                raise ValueError(f"proxy= maps origins to URLs, and a key of it is no origin: {exc}") from None
+                raise ValueError(
+                    f"proxy= maps origins to URLs, and {key!r} is none: {exc} ('http://' and 'https://' stand for all of a scheme)"
+                ) from None
             if url.scheme not in ("http", "https") or url.path != "/" or url.query or url.userinfo is not None:
                 raise ValueError(f"proxy= maps origins such as 'https://host:port' to URLs; {url.redacted} is none")
             by_origin[url.origin] = proxy

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
+import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -24,7 +26,7 @@ from .._model.errors import (
 from .._model.request import Request
 from .._model.timeouts import Timeout, Timings
 
-__all__ = ["Clock", "time_source"]
+__all__ = ["Clock", "loop_finder", "time_source"]
 
 E = TypeVar("E", bound=APIConnectionError)
 
@@ -42,8 +44,21 @@ _LIMITS = {
 def time_source() -> Callable[[], float]:
     """``anyio.current_time`` of the running event loop, which need not be looked for again each time."""
     token = anyio.lowlevel.current_token()
-    loop_time: Callable[[], float] | None = getattr(token.native_token, "time", None)  # asyncio's loop has its own
-    return loop_time or token.backend_class.current_time
+    loop: Any = token.native_token
+    if not hasattr(loop, "time"):
+        return token.backend_class.current_time
+    # asyncio's own loops say what time.monotonic says; another one, of a test perhaps, may say something else.
+    usual: object = sys.modules["asyncio"].BaseEventLoop.time
+    says: Callable[[], float] = loop.time
+    return time.monotonic if getattr(says, "__func__", None) is usual else says
+
+
+def loop_finder(token: object) -> Callable[[], object]:
+    """What gives the native token of the running event loop, of the same kind as *token*; RuntimeError in another kind."""
+    if hasattr(token, "create_task"):
+        finder: Callable[[], object] = sys.modules["asyncio"].get_running_loop
+        return finder
+    return lambda: anyio.lowlevel.current_token().native_token
 
 
 class Clock:
@@ -68,11 +83,13 @@ class Clock:
         "timings",
     )
 
-    def __init__(self, request: Request, timeout: Timeout, deadline: float | None) -> None:
+    def __init__(
+        self, request: Request, timeout: Timeout, deadline: float | None, now: Callable[[], float] | None = None
+    ) -> None:
         self.request: Request = request
         self.timeout: Timeout = timeout
         self.deadline: float = math.inf if deadline is None else deadline
-        self.now: Callable[[], float] = time_source()
+        self.now: Callable[[], float] = now or time_source()
         self.began: float = self.now()
         self.timings: Timings = Timings()
         self.phase: Phase = Phase.POOL

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import ipaddress
 import os
 import socket
@@ -144,7 +145,10 @@ class Dialer:
 
     @staticmethod
     async def _ask(resolver: Resolver, host: str, port: int) -> list[Address]:
-        found: Any = await resolver(host, port)
+        given: Any = resolver(host, port)
+        if not inspect.isawaitable(given):
+            raise TypeError("resolver= must be an async function (host, port) -> addresses")
+        found: Any = await given
         if isinstance(found, str) or not isinstance(found, Iterable):
             raise TypeError(f"the resolver must return a list of IP addresses, not {type(found).__name__}")
         addresses: list[Address] = []
@@ -165,7 +169,11 @@ class Dialer:
         for level, name, setting in self._options:
             sock.setsockopt(level, name, setting)
         if self._local is not None:
-            sock.bind((self._local[1], 0))
+            try:
+                sock.bind((self._local[1], 0))
+            except OSError as exc:
+                reason = f"{exc.strerror} (local_address={self._local[1]!r})"
+                raise OSError(exc.errno, reason) from exc
 
     async def _dial_path(self, path: str | bytes) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -177,7 +185,7 @@ class Dialer:
                     break
                 await anyio.sleep(BACKLOG_DELAY)  # its queue is full, and nothing tells when it has room (unix(7))
             if error:
-                raise OSError(error, os.strerror(error))
+                raise OSError(error, f"{os.strerror(error)} (Unix socket {os.fsdecode(path)!r})")
             await anyio.lowlevel.checkpoint()
             return sock
         except BaseException:

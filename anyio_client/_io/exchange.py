@@ -175,7 +175,7 @@ class Exchange(Waiter):
         connection, clock = self._connection, self._clock
         connection.used = True
         began = clock.now()
-        clock.allow(Phase.SEND, clock.timeout.write)
+        clock.phase = Phase.SEND  # what the kernel takes at once needs no limit
         self._on_informational = request.on_informational
         sending = self._sending = Sending(connection, clock, request)
         self.number = sending.open()
@@ -193,11 +193,12 @@ class Exchange(Waiter):
         elif lost is not None or (rest is None and not connection.stream.unsent):
             self._body_sent = True
             clock.timings.send = clock.now() - began
-            clock.allow(Phase.RECEIVE, clock.timeout.read)
+            clock.phase = Phase.RECEIVE
             head = await self._read_head()
         elif request.carrier is not None and isinstance(rest, StreamedBody):
             head = await self._send_beside(sending, rest, request.carrier)
         else:
+            clock.allow(Phase.SEND, clock.timeout.write)
             head = await self._send_while_reading(sending, rest)
             self._body_sent = True  # or given up: from here on we wait for the server only
         clock.timings.first_byte = clock.now() - began - (clock.timings.send or 0.0)
@@ -358,7 +359,7 @@ class Exchange(Waiter):
         return head
 
     async def _carry(self, sending: Sending, rest: Rest | None) -> None:
-        clock = sending.clock = Clock(self._clock.request, self._clock.timeout, self._clock.deadline)
+        clock = sending.clock = Clock(self._clock.request, self._clock.timeout, self._clock.deadline, self._clock.now)
         with anyio.CancelScope() as scope:
             self._carrying = scope
             if sending.given_up:

@@ -66,10 +66,11 @@ class Stream(Protocol):
 class SocketStream:
     """See :class:`Stream`. The socket is connected and non-blocking."""
 
-    __slots__ = ("_closed", "_kept", "_sock", "sent")
+    __slots__ = ("_backend", "_closed", "_kept", "_sock", "sent")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._backend: Any = anyio.lowlevel.current_token().backend_class  # which anyio would look for at each wait
         self._kept = bytearray()
         self._closed = False
         self.sent = 0
@@ -88,9 +89,9 @@ class SocketStream:
 
     async def receive(self) -> bytes:
         # A peer that always has something ready can keep a cancellation from being delivered by the wait (uvloop).
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        await self._backend.checkpoint_if_cancelled()
         while True:
-            await self._wait(anyio.wait_readable)
+            await self._wait(self._backend.wait_readable)
             data = self.receive_nowait()
             if data is not None:
                 return data
@@ -114,10 +115,10 @@ class SocketStream:
         return len(self._kept)
 
     async def flush(self) -> None:
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        await self._backend.checkpoint_if_cancelled()
         while True:
             try:
-                await self._wait(anyio.wait_writable)
+                await self._wait(self._backend.wait_writable)
             except Nudged:
                 continue  # it was meant for whoever reads
             try:

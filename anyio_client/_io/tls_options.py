@@ -36,7 +36,9 @@ def _to_client_cert(value: object) -> tuple[str, ...] | None:
     if value is None:
         return None
     parts: tuple[object, ...] = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,)
-    if not 1 <= len(parts) <= 3 or not all(isinstance(part, str | os.PathLike) for part in parts):
+    if (isinstance(value, tuple) and not 2 <= len(parts) <= 3) or not all(
+        isinstance(part, str | os.PathLike) for part in parts
+    ):
         raise TypeError("client_cert= takes a path, or (certificate, key), or (certificate, key, password)")
     return tuple(os.fspath(cast("str | os.PathLike[str]", part)) for part in parts)
 

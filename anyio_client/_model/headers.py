@@ -130,6 +130,18 @@ class Headers(MutableMapping[str, str]):
             self._fields.append((shown.lower(), shown, text, value))
         return self
 
+    @classmethod
+    def of_fields(cls, fields: list[tuple[str, str, str, bytes]]) -> Headers:
+        """Fields as a codec read and checked them: ``(lower-case name, name, value, value on the wire)``."""
+        self = cls.__new__(cls)
+        self._fields = fields
+        return self
+
+    @property
+    def fields(self) -> list[tuple[str, str, str, bytes]]:
+        """``(lower-case name, name, value, value on the wire)`` of each field, to be read only."""
+        return self._fields
+
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
         """``(name, value)`` pairs of bytes, as on the wire: order and case kept."""

@@ -16,7 +16,7 @@ from .request import Carrier, Content
 from .timeouts import Timeout, check_seconds
 from .url import URL
 
-__all__ = ["OPTION_NAMES", "RawMode", "RequestOptions", "check_retries", "show_url"]
+__all__ = ["OPTION_NAMES", "RawMode", "RequestOptions", "check_bool", "check_retries", "show_url"]
 
 
 def check_retries(value: object) -> int:
@@ -62,6 +62,23 @@ def _check_extra(instance: object, attribute: attrs.Attribute[Any], value: objec
         raise TypeError(f"extra_json must be a mapping, not {type(value).__name__}: it merges into the JSON body")
 
 
+def check_bool(name: str, value: object) -> bool:
+    """*value* itself; TypeError for what only looks like a truth value, such as "no"."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+    return value
+
+
+def _check_bool(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, NotGiven):
+        check_bool(attribute.name, value)
+
+
+def _check_url(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str | URL):
+        raise TypeError(f"the path must be a str or a URL, not {type(value).__name__}")
+
+
 def _check_key(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value == "":
         raise ValueError("idempotency_key must not be empty: all requests would be one; None leaves it out")
@@ -104,7 +121,7 @@ class RequestOptions:
     """
 
     method: str = attrs.field(default="get", converter=check_method)
-    url: str | URL = attrs.field(default="", repr=show_url)
+    url: str | URL = attrs.field(default="", validator=_check_url, repr=show_url)
     headers: Mapping[str, str | Omit] | NotGiven = attrs.field(default=not_given, validator=_check_mapping, repr=False)
     params: Mapping[str, object] | NotGiven = attrs.field(default=not_given, validator=_check_mapping, repr=False)
     json_data: object = attrs.field(default=not_given, repr=False)
@@ -116,14 +133,14 @@ class RequestOptions:
     deadline: float | NotGiven | None = attrs.field(default=not_given, converter=_check_deadline)
     max_retries: int | NotGiven = attrs.field(default=not_given, converter=_check_max_retries)
     idempotency_key: str | NotGiven | None = attrs.field(default=not_given, validator=_check_key, repr=False)
-    follow_redirects: bool | NotGiven = not_given
-    expect_continue: bool = False
+    follow_redirects: bool | NotGiven = attrs.field(default=not_given, validator=_check_bool)
+    expect_continue: bool = attrs.field(default=False, validator=_check_bool)
     compress: str | None = attrs.field(default=None, validator=_check_compress)
     progress: Callable[[int, int | None], object] | None = attrs.field(default=None, validator=_check_callable)
     on_informational: Callable[[int, Headers], object] | None = attrs.field(default=None, validator=_check_callable)
     trailers: Callable[[], Mapping[str, str]] | None = attrs.field(default=None, validator=_check_callable)
     event_timeout: float | None = attrs.field(default=None, converter=_check_event_timeout)
-    strict: bool | NotGiven = not_given
+    strict: bool | NotGiven = attrs.field(default=not_given, validator=_check_bool)
     post_parser: Callable[[Any], Any] | NotGiven = attrs.field(default=not_given, validator=_check_callable)
     raw_mode: RawMode = attrs.field(default=RawMode.PARSED, repr=False)
     carrier: Carrier | None = attrs.field(default=None, repr=False, eq=False)
@@ -136,8 +153,20 @@ class RequestOptions:
         if not isinstance(options, Mapping):
             raise TypeError(f"options must be RequestOptions or a mapping, not {type(options).__name__}")
         if unknown := [name for name in options if name not in OPTION_NAMES]:
-            raise TypeError(f"unknown option {unknown[0]!r}; the options are: {', '.join(sorted(OPTION_NAMES))}")
+            meant = _MEANT.get(unknown[0])
+            hint = f" (did you mean {meant!r}?)" if meant else ""
+            raise TypeError(f"unknown option {unknown[0]!r}{hint}; the options are: {', '.join(sorted(OPTION_NAMES))}")
         return cls(**options)
 
 
+_MEANT = {
+    "extra_headers": "headers",
+    "extra_query": "params",
+    "query": "params",
+    "extra_body": "extra_json",
+    "body": "json_data",
+    "json": "json_data",
+    "data": "form",
+    "path": "url",
+}
 OPTION_NAMES = frozenset(a.name for a in attrs.fields(RequestOptions)) - {"raw_mode", "carrier"}

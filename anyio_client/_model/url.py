@@ -130,7 +130,7 @@ class URL:
             if not 0 < port < 65536:
                 raise ValueError(f"the port {port_text} of the URL is not between 1 and 65535")
         elif default is None:
-            raise ValueError(f"the URL needs a port: {scheme!r} has no default one")
+            raise ValueError(f"the scheme {scheme!r} is not supported: only http and https are")
         else:
             port = default
         self._fill(

@@ -1,50 +1,56 @@
-"""HTTP/1.1 (RFC 9112), over h11.
+"""HTTP/1.1 (RFC 9112): the strict path, which hands over to h11 whatever is not strictly canonical.
 
-h11 parses and checks; this file adds what h11 leaves to its user: one exchange after the other, limits that do not
-depend on how the bytes were split, and whether the connection may carry another exchange.
+Nearly every exchange looks the same: ``HTTP/1.1 200 OK``, fields as ``Name: value`` with CRLF, a Content-Length or plain
+chunks. Such answers are read here, by a few regular expressions. At the first byte that looks otherwise, and before
+anything of it was delivered, h11 (:mod:`.h11wire`) takes over: the head is read by it from its beginning, a chunked body
+from the beginning of a chunk. So what is accepted, and what is an error, is h11's to say; a differential test holds the
+two against each other. ``ANYIO_CLIENT_H11=1`` in the environment switches the strict path off.
 
-Limits are counted here and not by h11, whose own limit is looked at only when a read happens to end inside a head.
-What is counted: the bytes of a head, and the bytes between two pieces of chunked data (sizes, extensions, trailers).
-h11's leniency stands: a bare LF ends a line, white space may follow a chunk size.
+What is canonical: version 1.1, a status from 200 to 599 (or an interim one but 101), field lines without obsolete folding or white
+space in odd places, in visible ASCII; one Content-Length of digits, or one ``Transfer-Encoding: chunked``, not both;
+``Connection`` absent, ``keep-alive`` or ``close``; chunk sizes of hexadecimal digits, no extensions, no trailers.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
 
-import h11
-
-from .._model.errors import Outcome
 from .._model.head import ResponseHead
 from .._model.headers import Headers
 from .._model.request import Request
-from .protocol import DataReceived, Ended, Failed, InterimReceived, ResponseReceived, WireEvent, WireMisuse
+from .h11wire import MAX_HEAD_SIZE, MAX_INTERIM_RESPONSES, H11Wire, OneExchange, parse_keepalive
+from .protocol import DataReceived, Ended, InterimReceived, ResponseReceived, WireEvent, WireMisuse
 
 __all__ = ["MAX_HEAD_SIZE", "MAX_INTERIM_RESPONSES", "H1Wire"]
 
-MAX_HEAD_SIZE: Final = 100 * 1024  # nginx takes 32 KiB, node 16 KiB, browsers about 250 KiB
-MAX_INTERIM_RESPONSES: Final = 100  # a server that needs more progress reports should stream them
+_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_VALUE: Final = r"(?:[!-~](?:[ -~\t]*[!-~])?)?"
+# The blank line at the end is not part of what is matched.
+_HEAD: Final = re.compile(rf"HTTP/1\.1 ([1-5][0-9][0-9])(?: [ -~]*)?\r\n((?>{_TOKEN}: ?{_VALUE}\r\n)*)")
+_FIELD: Final = re.compile(rf"({_TOKEN}): ?({_VALUE})\r\n")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
+# What may still become one of these, and is kept.
+_PART_OF_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{0,15}\r?")
+_PART_OF_LAST: Final = re.compile(rb"0+\r\n\r?")
 
-# After each event of a chunked body we look at what h11 has left, which costs a copy of it: so it gets little at a time.
-CHUNKED_SLICE: Final = 16 * 1024
+_OF_THE_BODY: Final = ("content-length", "transfer-encoding")  # which an interim response has not
+_ODD: Final = frozenset(("connection", "transfer-encoding", "upgrade"))  # fields of a request that are h11's to judge
 
-# h11's own limit is switched off by a number that no buffer reaches.
-_NO_LIMIT: Final = 2**62
+ONLY_H11: Final = bool(os.environ.get("ANYIO_CLIENT_H11"))
 
-# RFC 9112 appendix C.2 names the parameter; RFC 2068 section 19.7.1.1 gave its form
-_KEEPALIVE_TIMEOUT = re.compile(r"(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})", re.IGNORECASE | re.ASCII)
+# What we are reading of the response.
+_HEADS, _LENGTH_BODY, _CHUNK_SIZE, _CHUNK_DATA, _CHUNK_END = range(5)
 
 
-class H1Wire:
+class H1Wire(OneExchange):
     """One HTTP/1.1 connection, client side. See :class:`~anyio_client._wire.protocol.Wire`.
 
     ``forwarded``: the peer is a proxy, which is sent requests in absolute form (RFC 9112 section 3.2.2), with
     ``proxy_authorization`` where they bring no credentials for it themselves.
     """
-
-    http_version = "HTTP/1.1"
-    settled = True
 
     def __init__(
         self,
@@ -53,192 +59,311 @@ class H1Wire:
         forwarded: bool = False,
         proxy_authorization: str | None = None,
     ) -> None:
-        self._forwarded = forwarded
-        self._proxy_authorization = proxy_authorization
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=_NO_LIMIT)
-        self._max_head_size = max_head_size
-        self._out: list[bytes] = []
-        self._exchange = 0  # the current one's id, also after its end
-        self._busy = False  # the current exchange has not ended
-        self._usable = True
-        self._keepalive: float | None = None
+        super().__init__(max_head_size, forwarded, proxy_authorization)
+        self._slow: H11Wire | None = None  # carries the current exchange
         # Of the current exchange, from open() on:
-        self._finished: bool  # the request is complete
-        self._answered: bool  # the head of the final response came
-        self._interim: int
-        self._left: int  # bytes that h11 got and that no event has used
-        self._slice: int  # how many bytes h11 is given at a time
+        self._request: Request
+        self._declared: int | None  # the request's Content-Length; None for chunks
+        self._sent: int
+        self._head: bytes  # of a chunked response, for h11
+        self._any_chunks: bool
+        self._state: int
+        self._left: int  # bytes of the body, or of the chunk, that are still to come
+        self._rest: bytes  # what came and could not be used yet: a part of a chunk's framing
 
     # -- sending
 
     def open(self, request: Request, end: bool) -> int:
-        if self.capacity() == 0 or self._busy:
+        if not self._usable or self._busy:
             raise RuntimeError("this connection cannot carry a further exchange now")
-        if self._h11.our_state is not h11.IDLE:
-            self._h11.start_next_cycle()
-        headers = request.headers.raw
-        if not end and "content-length" not in request.headers:
-            headers.append((b"Transfer-Encoding", b"chunked"))  # RFC 9112 section 6.1
+        self._slow = None
+        self._request = request
+        self._sent = self._interim = 0
+        self._finished = self._answered = self._any_chunks = False
+        self._state = _HEADS
+        self._rest = b""
+        self._keepalive = None
+        head = None if ONLY_H11 else self._write_head(request, end)
+        self._exchange += 1
+        self._busy = True
+        if head is None:
+            slow = self._slow = self._make_slow()
+            try:
+                slow.open(request, end)
+            except WireMisuse:
+                self._usable = self._busy = False
+                raise
+            self._out.append(slow.take_output())
+        else:
+            self._out.append(head)
+        self._finished = end
+        return self._exchange
+
+    def _write_head(self, request: Request, end: bool) -> bytes | None:
+        """The head as h11 writes it, None where it should look at the request itself."""
+        lengths = hosts = 0
+        declared: int | None = None
+        host = b""
+        lines: list[bytes] = []
+        for lower, name, value, raw in request.headers.fields:
+            if lower == "host":
+                hosts += 1
+                host = b"%b: %b\r\n" % (name.encode("ascii"), raw)
+                continue
+            if lower == "content-length":
+                lengths += 1
+                if not _LENGTH.fullmatch(value):
+                    return None
+                declared = int(value)
+            elif lower in _ODD:
+                return None
+            lines.append(b"%b: %b\r\n" % (name.encode("ascii"), raw))
+        if hosts != 1 or lengths > 1 or (end and declared):
+            return None
+        if declared is None:
+            if end:
+                declared = 0
+            else:
+                lines.append(b"Transfer-Encoding: chunked\r\n")  # RFC 9112 section 6.1
         target = request.url.target
         if self._forwarded:
             target = request.url.origin + target
             if self._proxy_authorization is not None and "proxy-authorization" not in request.headers:
-                headers.append((b"Proxy-Authorization", self._proxy_authorization.encode("ascii")))
-        try:
-            event = h11.Request(method=request.method, target=target, headers=headers)
-        except h11.LocalProtocolError as exc:
-            self._usable = False
-            raise WireMisuse(str(exc)) from exc
-        self._exchange += 1
-        self._busy = True
-        self._finished = self._answered = False
-        self._interim = self._left = 0
-        self._slice = _NO_LIMIT
-        self._keepalive = None
-        self._send(event)
-        if end:
-            self.finish(self._exchange)
-        return self._exchange
+                lines.append(b"Proxy-Authorization: %b\r\n" % self._proxy_authorization.encode("ascii"))
+        self._declared = declared
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (
+            request.method.encode("ascii"),
+            target.encode("ascii"),
+            host,
+            b"".join(lines),
+        )
 
     def send(self, exchange: int, data: bytes | bytearray | memoryview) -> int:
-        if exchange == self._exchange and self._busy:
-            self._send(h11.Data(data=bytes(data)))
-        return len(data)
+        if exchange != self._exchange or not self._busy:
+            return len(data)
+        if self._slow is not None:
+            try:
+                return self._slow.send(exchange, data)
+            finally:
+                self._take_from(self._slow)
+        size = len(data)
+        self._sent += size
+        if self._declared is None:
+            if size:
+                self._out += (b"%x\r\n" % size, bytes(data), b"\r\n")
+        elif self._sent > self._declared:
+            self._usable = False
+            raise WireMisuse("Too much data for declared Content-Length")
+        else:
+            self._out.append(bytes(data))
+        return size
 
     def finish(self, exchange: int, trailers: Headers | None = None) -> None:
-        if exchange == self._exchange and self._busy and not self._finished:
-            self._send(h11.EndOfMessage(headers=trailers.raw if trailers else []))
-            self._finished = True
-
-    def _send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
-        try:
-            data = self._h11.send(event)
-        except h11.LocalProtocolError as exc:
+        if exchange != self._exchange or not self._busy or self._finished:
+            return
+        if self._slow is not None:
+            try:
+                self._slow.finish(exchange, trailers)
+            finally:
+                self._take_from(self._slow)
+        elif self._declared is None:
+            lines = b"".join(b"%b: %b\r\n" % field for field in trailers.raw) if trailers else b""
+            self._out.append(b"0\r\n%b\r\n" % lines)
+        elif trailers or self._sent < self._declared:
             self._usable = False
-            raise WireMisuse(str(exc)) from exc
-        if data:
-            self._out.append(data)
-
-    def take_output(self) -> bytes:
-        out = b"".join(self._out)
-        self._out.clear()
-        return out
-
-    # -- ending
-
-    def abandon(self, exchange: int) -> None:
-        if exchange == self._exchange and self._busy:
-            self._busy = False
-            self._usable = False
-
-    def ping(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self._usable = False
-
-    def consumed(self, exchange: int, size: int) -> None:
-        """HTTP/1.1 has no windows: who does not read stops the peer by TCP."""
-
-    def capacity(self) -> int:
-        return 1 if self._usable else 0
-
-    @property
-    def receiving(self) -> int:
-        return self._exchange
-
-    @property
-    def closing(self) -> bool:
-        return not self._usable
-
-    def keepalive(self) -> float | None:
-        return self._keepalive
+            too_little = self._sent < self._declared
+            raise WireMisuse(
+                "Too little data for declared Content-Length" if too_little else "Content-Length and trailers don't mix"
+            )
+        self._finished = True
 
     # -- receiving
 
     def receive(self, data: bytes) -> list[WireEvent]:
         events: list[WireEvent] = []
-        if not data:
-            self._usable = False
         if not self._busy:
             # Between exchanges a peer has nothing to say but goodbye: stray bytes must never become an answer.
             self._usable = False
-            return events
-        place = 0
-        try:
-            while self._busy:
-                # h11 is given no more than the limit allows, so that it never judges what is too large: whether it
-                # gets the bytes at once or one by one, it sees the same ones.
-                room = self._max_head_size - self._left
-                if room <= 0 and data:
-                    self._too_much(events)
-                    break
-                piece = data[place : place + min(room, self._slice)]
-                place += len(piece)
-                self._h11.receive_data(piece)
-                self._left += len(piece)
-                self._read_events(events, place < len(data))
-                if place >= len(data):
-                    break
-        except h11.ProtocolError:
-            # h11's text is not passed on: it may quote a line that holds a cookie.
-            part = "chunked body" if self._answered else "head"
-            reason = f"the response's {part} is malformed" if data else "the connection ended before the answer did"
-            self._fail(events, reason, lost=not data)
+        elif self._slow is not None:
+            events = self._slow.receive(data)
+            self._take_from(self._slow)
+        elif not data:
+            self._fail(events, "the connection ended before the answer did", lost=True)
+        else:
+            if self._rest:
+                data = self._rest + data
+                self._rest = b""
+            self._read(data, events)
         return events
 
-    def _read_events(self, events: list[WireEvent], more: bool) -> None:
-        """Everything that h11 makes of the bytes it has. *more*: further bytes have come."""
-        while self._busy:
-            event = self._h11.next_event()
-            if event is h11.NEED_DATA:
+    def _read(self, data: bytes, events: list[WireEvent]) -> None:
+        place = 0
+        if self._state == _HEADS:
+            place = self._read_heads(data, events)
+            if place < 0:
                 return
-            self._left = len(self._h11.trailing_data[0])
-            match event:
-                case h11.Data(data=data):
-                    events.append(DataReceived(self._exchange, bytes(data)))
-                case h11.InformationalResponse():
-                    self._interim += 1
-                    if self._interim > MAX_INTERIM_RESPONSES:
-                        self._fail(events, f"more than {MAX_INTERIM_RESPONSES} interim responses", lost=False)
-                        return
-                    events.append(InterimReceived(self._exchange, self._head(event)))
-                case h11.Response():
-                    self._answered = True
-                    head = self._head(event)
-                    if "transfer-encoding" in head.headers:
-                        self._slice = CHUNKED_SLICE
-                        if "content-length" in head.headers:
-                            self._usable = False  # RFC 9112 section 6.3: it may be an attempt at smuggling
-                    self._keepalive = _parse_keepalive(head.headers.get("keep-alive"))
-                    events.append(ResponseReceived(self._exchange, head))
-                case h11.EndOfMessage(headers=trailers):
-                    self._end(events, Headers.from_wire(trailers) if trailers else None, more or self._left > 0)
-                case _:  # PAUSED: the peer would switch protocols, which nobody asked for
-                    self._fail(events, "the peer switched protocols without being asked", lost=False)
+        if self._state == _LENGTH_BODY:
+            piece = data[place : place + self._left] if place or len(data) > self._left else data
+            self._left -= len(piece)
+            if piece:
+                events.append(DataReceived(self._exchange, piece))
+            if not self._left:
+                self._end(events, place + len(piece) < len(data))
+            return
+        self._read_chunks(data, place, events)
 
-    def _too_much(self, events: list[WireEvent]) -> None:
-        part = "chunk framing or trailers" if self._answered else "head"
-        self._fail(events, f"the response's {part} took more than {self._max_head_size} bytes", lost=False)
+    def _read_heads(self, data: bytes, events: list[WireEvent]) -> int:
+        """Interim heads and the final one; where its body begins, or -1 where there is no more to do here."""
+        place = 0
+        while True:
+            end = data.find(b"\r\n\r\n", place)
+            # A head that comes in pieces is h11's, which knows what may still become of it.
+            if end < 0 or end + 4 - place > self._max_head_size:
+                return self._hand_over(data[place:], events)
+            try:
+                text = data[place : end + 2].decode("ascii")
+            except UnicodeDecodeError:
+                return self._hand_over(data[place:], events)
+            match = _HEAD.fullmatch(text)
+            if match is None:
+                return self._hand_over(data[place:], events)
+            status = int(match[1])
+            if status == 101:
+                return self._hand_over(data[place:], events)
+            fields = [(name.lower(), name, value, value.encode()) for name, value in _FIELD.findall(match[2])]
+            if status >= 200:
+                return self._take_head(data, place, end + 4, status, fields, events)
+            if any(field[0] in _OF_THE_BODY for field in fields):
+                return self._hand_over(data[place:], events)
+            self._interim += 1
+            if self._interim > MAX_INTERIM_RESPONSES:
+                self._fail(events, f"more than {MAX_INTERIM_RESPONSES} interim responses", lost=False)
+                return -1
+            events.append(InterimReceived(self._exchange, ResponseHead(status, Headers.of_fields(fields))))
+            place = end + 4
+            if place == len(data):
+                return -1
 
-    def _head(self, event: h11.Response | h11.InformationalResponse) -> ResponseHead:
-        version = "HTTP/" + event.http_version.decode("ascii")
-        return ResponseHead(event.status_code, Headers.from_wire(event.headers.raw_items()), version)
-
-    def _end(self, events: list[WireEvent], trailers: Headers | None, stray: bool) -> None:
-        self._busy = False
-        both_done = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
-        if stray or not both_done:
+    def _take_head(
+        self,
+        data: bytes,
+        place: int,
+        end: int,
+        status: int,
+        fields: list[tuple[str, str, str, bytes]],
+        events: list[WireEvent],
+    ) -> int:
+        length: str | None = None
+        chunked = closes = False
+        for lower, _, value, _ in fields:
+            if lower == "content-length":
+                if length is not None or not _LENGTH.fullmatch(value):
+                    return self._hand_over(data[place:], events)
+                length = value
+            elif lower == "transfer-encoding":
+                if chunked or value != "chunked":
+                    return self._hand_over(data[place:], events)
+                chunked = True
+            elif lower == "connection":
+                if value.lower() == "close":
+                    closes = True
+                elif value.lower() != "keep-alive":
+                    return self._hand_over(data[place:], events)
+            elif lower == "keep-alive" and self._keepalive is None:
+                self._keepalive = parse_keepalive(value)
+        empty = status in (204, 304) or self._request.method == "HEAD"
+        if (chunked and length is not None) or not (chunked or length or empty):
+            return self._hand_over(data[place:], events)
+        if closes:
             self._usable = False
-        events.append(Ended(self._exchange, trailers))
+        self._answered = True
+        events.append(ResponseReceived(self._exchange, ResponseHead(status, Headers.of_fields(fields))))
+        if chunked and not empty:
+            self._head = data[place:end]
+            self._state = _CHUNK_SIZE
+        elif empty or not (left := int(length or "0")):
+            self._end(events, end < len(data))
+            return -1
+        else:
+            self._state = _LENGTH_BODY
+            self._left = left
+        return end if end < len(data) else -1
 
-    def _fail(self, events: list[WireEvent], reason: str, lost: bool) -> None:
+    def _read_chunks(self, data: bytes, place: int, events: list[WireEvent]) -> None:
+        size = len(data)
+        while place < size:
+            if self._state == _CHUNK_DATA:
+                piece = data[place : place + self._left]
+                events.append(DataReceived(self._exchange, piece))
+                place += len(piece)
+                self._left -= len(piece)
+                if self._left:
+                    return
+                self._state = _CHUNK_END
+            elif self._state == _CHUNK_END:
+                if data[place : place + 2] == b"\r\n":
+                    place += 2
+                    self._state = _CHUNK_SIZE
+                elif data[place:] == b"\r":
+                    self._rest = b"\r"
+                    return
+                else:
+                    self._fail(events, "the response's chunked body is malformed", lost=False)
+                    return
+            else:
+                match = _CHUNK.match(data, place)
+                if match is None:
+                    self._keep_or_hand_over(data[place:], _PART_OF_SIZE, events)
+                    return
+                self._left = int(match[1], 16)
+                if self._left:
+                    place = match.end()
+                    self._state = _CHUNK_DATA
+                    self._any_chunks = True
+                elif data[match.end() : match.end() + 2] == b"\r\n":
+                    self._end(events, match.end() + 2 < size)
+                    return
+                else:  # trailers, or not all there
+                    self._keep_or_hand_over(data[place:], _PART_OF_LAST, events)
+                    return
+
+    def _keep_or_hand_over(self, rest: bytes, canonical: re.Pattern[bytes], events: list[WireEvent]) -> None:
+        if canonical.fullmatch(rest):
+            self._rest = rest
+        else:
+            self._hand_over(rest, events)
+
+    def _end(self, events: list[WireEvent], stray: bool) -> None:
         self._busy = False
-        self._usable = False
-        outcome = Outcome.ANSWERED if self._answered else Outcome.UNKNOWN
-        events.append(Failed(self._exchange, reason, lost, outcome))
+        if stray or not self._finished:
+            self._usable = False
+        events.append(Ended(self._exchange, None))
 
+    # -- h11
 
-def _parse_keepalive(value: str | None) -> float | None:
-    match = _KEEPALIVE_TIMEOUT.search(value) if value else None
-    return float(match[1]) if match else None
+    def _make_slow(self) -> H11Wire:
+        return H11Wire(
+            max_head_size=self._max_head_size,
+            forwarded=self._forwarded,
+            proxy_authorization=self._proxy_authorization,
+            last_exchange=self._exchange - 1,
+        )
+
+    def _hand_over(self, data: bytes, events: list[WireEvent]) -> int:
+        """Let h11 read on from *data*, the beginning of a head or of a chunk. Always -1: there is no more to do here."""
+        slow = self._slow = self._make_slow()
+        slow.take_over(self._request, self._declared, self._sent, self._finished, self._interim)
+        if self._answered:
+            slow.receive(self._head)  # what it says of the head was delivered
+            slow.count(2 * self._any_chunks)  # the end of the last chunk
+        events += slow.receive(data)
+        self._take_from(slow)
+        return -1
+
+    def _take_from(self, slow: H11Wire) -> None:
+        """What h11 has found out counts here too."""
+        if output := slow.take_output():
+            self._out.append(output)
+        self._usable = self._usable and slow.capacity() > 0
+        self._busy = slow.is_busy
+        self._keepalive = slow.keepalive()

@@ -72,6 +72,7 @@ class ConnectHandshake:
             fields.append(("Proxy-Authorization", authorization))
         sent = self._h11.send(h11.Request(method="CONNECT", target=authority, headers=fields))
         self._out = (sent or b"") + (self._h11.send(h11.EndOfMessage()) or b"")
+        self._has_credentials = authorization is not None
         self._begun = bytearray()  # of a head that is not complete
         self._interim = 0
         self._head: ResponseHead | None = None  # of a refusal

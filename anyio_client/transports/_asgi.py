@@ -33,6 +33,7 @@ ASGIApp: TypeAlias = Callable[
 ]
 
 DISCONNECT_TIME = 0.1  # seconds that aclose() gives the application to end by itself ...
+ERROR_PAGE_TIME = 0.1  # seconds that an answer of 500 and above waits for the exception that made it
 CLOSE_TIME = 1.0  # ... and to end once it is cancelled, and for its shutdown
 
 
@@ -41,7 +42,8 @@ class ASGITransport:
 
     ``root_path`` and ``client`` (host and port) are what the application sees. ``lifespan=True`` starts it before the first
     request and shuts it down in ``aclose``. An exception of the application comes out of the call as it is, or,
-    with ``raise_app_exceptions=False``, is an answer 500, as under a server.
+    with ``raise_app_exceptions=False``, is an answer 500, as under a server. A shutdown that fails comes out of ``aclose``.
+    Only a deadline limits how long the application takes, and no ``timeout``.
     """
 
     keeps_deadline = False
@@ -116,7 +118,7 @@ class ASGITransport:
             running.scope.cancel()
         await self._wait_for_the_rest(CLOSE_TIME)
         if self._lifespan is not None:
-            await self._lifespan.stop()
+            await self._lifespan.stop(raises=self._raises)
         await anyio.lowlevel.checkpoint()
 
     async def __aenter__(self) -> Self:
@@ -188,7 +190,9 @@ class _Exchange:
         self._known = anyio.Event()  # the head, or why there is none
         self._gone = anyio.Event()  # the caller wants no more
         self._failure: BaseException | None = None
-        self._give, self._take = anyio.create_memory_object_stream[bytes](0)
+        # One piece ahead: an application that fails behind its answer (Starlette's error page) can be heard of.
+        self._give, self._take = anyio.create_memory_object_stream[bytes](1)
+        self._over = anyio.Event()  # the application has returned, or failed
         self.trailers: Headers | None = None
 
     # -- the application's side
@@ -199,7 +203,11 @@ class _Exchange:
             if not self._complete:
                 self._fail(self._lost("the application returned before its response was complete"))
         except Exception as exc:
-            if self._raises:
+            if self._gone.is_set():
+                pass  # nobody is there to hear of it
+            elif self._raises:
+                if self._head is not None and self._head.status_code >= 500:
+                    self._complete = False  # also behind its error page
                 self._fail(exc)
             elif self._head is None:
                 self._head = ResponseHead(500, Headers({"Content-Length": "0"}))
@@ -210,6 +218,7 @@ class _Exchange:
             if not self._complete and self._failure is None:
                 self._fail(self._lost("the application was ended"))
             self._known.set()
+            self._over.set()
             self._give.close()
             if self._pieces is not None:
                 with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_TIME):
@@ -316,6 +325,11 @@ class _Exchange:
         if self._head is None:
             assert self._failure is not None  # that is what _known says
             raise self._failure
+        if self._raises and self._head.status_code >= 500:
+            with anyio.move_on_after(ERROR_PAGE_TIME):
+                await self._over.wait()
+            if self._failure is not None:
+                raise self._failure
         return self._head
 
     async def next_data(self) -> bytes | None:
@@ -412,7 +426,7 @@ class _Lifespan:
             starting, self._starting = self._starting, None
             starting.set()
 
-    async def stop(self) -> None:
+    async def stop(self, *, raises: bool) -> None:
         self._stopped = True
         run, self._run = self._run, None
         if run is None:
@@ -423,6 +437,8 @@ class _Lifespan:
         with anyio.move_on_after(CLOSE_TIME, shield=True):
             await run.running.over.wait()
         run.running.scope.cancel()
+        if raises and run.failure is not None:
+            raise run.failure
 
 
 class _LifespanRun:

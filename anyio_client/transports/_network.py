@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +15,7 @@ import anyio.lowlevel
 from .._core.build import frame
 from .._core.routes import ProxyInput, Route, Routes
 from .._io.body import BodyStream
-from .._io.clock import Clock
+from .._io.clock import Clock, time_source
 from .._io.connect import Connector, Encryption
 from .._io.connection import KeepAlive
 from .._io.dial import Dialer, Resolver, SocketOption
@@ -24,6 +24,7 @@ from .._io.pool import ConnectionPool
 from .._io.response import Response
 from .._io.tls_options import TLS
 from .._model.errors import Outcome, Phase, ProxyAnswer, ProxyError
+from .._model.options import check_bool
 from .._model.request import Request
 from .._model.snapshot import Snapshot
 from .._model.timeouts import DEFAULT_LIMITS, DEFAULT_TIMEOUT, Limits, Timeout, check_seconds
@@ -77,10 +78,15 @@ class HTTPTransport:
         ping_timeout: float | None = 10.0,
     ) -> None:
         if not isinstance(limits, Limits):
-            raise TypeError(f"limits must be a Limits, not {type(limits).__name__}")
+            kind = f"{type(limits).__module__}.{type(limits).__name__}".removeprefix("builtins.")
+            raise TypeError(f"limits must be an anyio_client.Limits, not {kind}")
+        for name, flag in (("http1", http1), ("http2", http2), ("trust_env", trust_env)):
+            check_bool(name, flag)
         for name, value in (("tls", tls), ("proxy_tls", proxy_tls)):
             if value is not None and not isinstance(value, ssl.SSLContext | TLS):
                 raise TypeError(f"{name} must be an ssl.SSLContext or a TLS, not {type(value).__name__}")
+            if isinstance(value, ssl.SSLContext) and value.protocol == ssl.PROTOCOL_TLS_SERVER:
+                raise ValueError(f"{name}: this SSLContext is a server's (PROTOCOL_TLS_SERVER)")
         if not http1 and not http2:
             raise ValueError("http1=False and http2=False leave nothing to speak")
         interval = check_seconds("ping_interval", ping_interval)
@@ -105,6 +111,7 @@ class HTTPTransport:
         self._pool = ConnectionPool(connector, limits, keepalive)
         self._used = False
         self._closed = False
+        self._now: Callable[[], float] | None = None
 
     @property
     def pool(self) -> ConnectionPool:
@@ -122,7 +129,9 @@ class HTTPTransport:
         if self._routes.has_proxies and not route.is_forwarded and "proxy-authorization" in request.headers:
             raise ValueError("Proxy-Authorization would reach the origin: give the credentials in the URL of proxy=")
         self._used = True
-        clock = Clock(request, timeout, deadline)
+        if self._now is None:
+            self._now = time_source()
+        clock = Clock(request, timeout, deadline, self._now)
         if clock.began >= clock.deadline:
             raise clock.timeout_error()
         with clock:
@@ -169,7 +178,8 @@ async def _refused(response: Response, route: Route, clock: Clock) -> ProxyError
         await response.read_at_most(MAX_ANSWER_SIZE)
     await response.dispose()
     assert route.proxy is not None  # there is none to be refused by
-    message = f"The proxy {route.proxy.url.origin} passed nothing on: it answered with status 407; {WANTS_CREDENTIALS}."
+    why = WANTS_CREDENTIALS if route.proxy.authorization is None else "it refused the user and the password"
+    message = f"The proxy {route.proxy.url.origin} passed nothing on: it answered with status 407; {why}."
     error = ProxyError(message, request=clock.request, phase=Phase.PROXY, outcome=Outcome.NOT_SENT)
     head = response.head
     error.status_code, error.retryable = head.status_code, False

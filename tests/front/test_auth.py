@@ -226,7 +226,7 @@ async def test_the_deadline_holds_while_a_function_is_awaited() -> None:
         (("s3:cret", "p"), ValueError, "user name with a colon"),
         ("s3cret\n", ValueError, "control character"),
         (BearerAuth, TypeError, "not the class BearerAuth"),
-        (lambda: "s3cret", TypeError, "not a function"),
+        (lambda: "s3cret", TypeError, "must not be a function"),
         (object(), TypeError, "not a object"),
     ],
 )

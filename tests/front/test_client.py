@@ -98,7 +98,7 @@ def client_of(transport: Recording, **options: Any) -> AsyncAPIClient:
         (
             {"auth": lambda: "token"},
             TypeError,
-            r"auth must be a bearer token, a \(user, password\) pair, or an Auth \(",
+            r"auth must (be a bearer token, a \(user, password\) pair, or an Auth \(|not be a function)",
         ),
         ({"retry": 3}, TypeError, "RetryPolicy"),
         ({"converter": dict}, TypeError, "cattrs.Converter"),

@@ -176,7 +176,7 @@ def test_a_host_is_ascii_by_idna_2008_and_uts_46(host: str, expected: str) -> No
         ("https://u\ud800@h/", "cannot hold a lone surrogate"),
         # WHATWG: the host is "h", RFC 3986: it is "evil"
         ("https://h\\@evil/", "has a backslash in it"),
-        ("foo://h", "needs a port: 'foo' has no default one"),
+        ("foo://h", "the scheme 'foo' is not supported"),
         ("file:///etc/passwd", "has no host"),
     ],
 )

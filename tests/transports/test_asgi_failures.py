@@ -13,6 +13,7 @@ import pytest
 from anyio_client import (
     APIConnectionError,
     ASGITransport,
+    AsyncAPIClient,
     ConnectError,
     ConnectionLostError,
     InternalServerError,
@@ -293,3 +294,26 @@ async def test_our_errors_of_an_inner_client_pass() -> None:
         with pytest.raises(APIConnectionError) as caught:
             await client.get("/", cast_to=object)
         assert caught.value is inner
+
+
+async def test_an_error_page_gives_way_to_the_exception_that_made_it() -> None:
+    """As Starlette does it: its error middleware answers 500, and then raises."""
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+
+    asked = 0
+
+    async def boom(request: Any) -> None:
+        nonlocal asked
+        asked += 1
+        raise KeyError("x")
+
+    app: Any = Starlette(routes=[Route("/boom", boom)])
+    async with AsyncAPIClient(base_url="http://app", http_client=ASGITransport(app)) as client:
+        with pytest.raises(KeyError):
+            await client.get("/boom", cast_to=object)
+    assert asked == 1
+    quiet = ASGITransport(app, raise_app_exceptions=False)
+    async with AsyncAPIClient(base_url="http://app", http_client=quiet, max_retries=0) as client:
+        with pytest.raises(InternalServerError):
+            await client.get("/boom", cast_to=object)

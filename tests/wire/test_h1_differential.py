@@ -1,0 +1,181 @@
+"""The strict path against h11: for any bytes in any split, both say the same, and can carry the same afterwards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anyio_client._model.headers import Headers
+from anyio_client._model.request import Request
+from anyio_client._wire.h1 import H1Wire
+from anyio_client._wire.h11wire import H11Wire
+from anyio_client._wire.protocol import DataReceived, WireMisuse
+from tests.kit.fuzz import examples
+
+LIMIT = 300  # of a head, so that it is met
+
+# --- requests ------------------------------------------------------------------------------------------------------
+
+METHODS = ["GET", "HEAD", "POST", "DELETE", "OPTIONS"]
+FIELDS = [
+    ("Accept", "*/*"), ("Connection", "close"), ("Connection", "keep-alive"), ("Expect", "100-continue"),
+    ("X-É".encode().decode("latin-1").replace("Ã", "A").replace("\x89", ""), "ü"), ("Upgrade", "h2c"), ("te", "trailers"),
+]  # fmt: skip
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[Request, list[bytes]]:
+    """A request and the pieces of its body."""
+    fields = [("Host", "h"), *draw(st.lists(st.sampled_from(FIELDS), max_size=3, unique_by=lambda field: field[0]))]
+    pieces = draw(st.lists(st.binary(min_size=1, max_size=4), max_size=3))
+    if pieces and draw(st.booleans()):
+        fields.append(("Content-Length", str(sum(map(len, pieces)) + draw(st.sampled_from([0, 0, 0, 1, -1])))))
+    draw(st.randoms()).shuffle(fields)
+    return Request(draw(st.sampled_from(METHODS)), "http://h/x?y", headers=Headers(fields)), pieces
+
+
+# --- answers -------------------------------------------------------------------------------------------------------
+
+STATUS = [
+    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 204 No Content\r\n", b"HTTP/1.1 304 \r\n", b"HTTP/1.1 404\r\n", b"HTTP/1.1 100 Continue\r\n",
+    b"HTTP/1.1 103 Early\r\n", b"HTTP/1.1 101 Switching\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 200 OK\n", b"HTTP/1.1  200 OK\r\n",
+    b"HTTP/1.1 200\tOK\r\n", b"HTTP/1.1 600 X\r\n", b"http/1.1 200 OK\r\n", b"HTTP/1.1 200 \xc3\xbc\r\n", b"HTTP/2 200\r\n", b"\r\n",
+]  # fmt: skip
+LINES = [
+    b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"content-length:5\r\n", b"Content-Length: +5\r\n", b"Content-Length: 5, 5\r\n",
+    b"Content-Length: 6\r\n", b"Content-Length: 05\r\n", b"Content-Length:  5\r\n", b"Content-Length: 99999999999999999999\r\n",
+    b"Content-Length: \r\n", b"Content-Length : 5\r\n", b"Content-Length: 5 \r\n", b"Content-Length: 5\n",
+    b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: CHUNKED\r\n", b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Transfer-Encoding: identity\r\n", b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Connection: Close, x\r\n",
+    b"Connection: upgrade\r\n", b"Keep-Alive: timeout=5\r\n", b"X: a\tb  c\r\n", b"X:\r\n", b"X: \x01\r\n", b"X: \xff\r\n", b" folded\r\n",
+    b"X\r\n", b": x\r\n", b"X: y\r\r\n", b"Bad Name: x\r\n", b"Set-Cookie: a=b\r\n", b"X: " + b"y" * 200 + b"\r\n",
+]  # fmt: skip
+BODIES = [
+    b"hello", b"hell", b"hello!", b"5\r\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n", b"5 \r\nhello\r\n",
+    b"5;a=b\r\nhello\r\n0\r\n\r\n", b"05\r\nhello\r\n", b"A\r\n0123456789\r\n", b"a\r\n0123456789\r\n", b"5\nhello\r\n", b"5\r\nhelloX\r\n",
+    b"5\r\nhello\n0\n\n", b"+5\r\nhello\r\n", b"0x5\r\nhello\r\n", b"000000000000000000005\r\nhello\r\n", b"0\r\n\n", b"0\r\n \r\n",
+    b"00\r\n\r\n", b"\r\n", b"", b"5\r\nhello\r\n5;" + b"x" * 400, b"0\r\nX: " + b"y" * 400,
+]  # fmt: skip
+HEADS = st.builds(
+    lambda status, lines, end: status + b"".join(lines) + end,
+    st.sampled_from(STATUS) | st.sampled_from(STATUS[:3]),
+    st.lists(st.sampled_from(LINES) | st.sampled_from(LINES[:2]) | st.just(LINES[13]), max_size=4),
+    st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b""]),
+)
+ANSWERS = st.lists(HEADS | st.sampled_from(BODIES) | st.sampled_from(BODIES) | st.binary(max_size=6), max_size=6).map(
+    b"".join
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """An answer with a few bytes changed."""
+    answer = bytearray(draw(ANSWERS))
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2]))):
+        if answer:
+            place = draw(st.integers(0, len(answer) - 1))
+            how = draw(st.sampled_from(["change", "delete", "insert"]))
+            byte = draw(st.sampled_from(list(b"\r\n :;0159afAF,\t\0\x7f\xffx")))
+            if how == "insert":
+                answer.insert(place, byte)
+            elif how == "delete":
+                del answer[place]
+            else:
+                answer[place] = byte
+    return bytes(answer)
+
+
+@st.composite
+def split(draw: st.DrawFn, data: bytes) -> list[bytes]:
+    cuts = sorted(set(draw(st.lists(st.integers(1, max(1, len(data) - 1)), max_size=6))))
+    if draw(st.sampled_from([False, False, False, True])):
+        cuts = list(range(1, len(data)))  # bytewise
+    pieces = [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True) if data[start:end]]
+    return [*pieces, b""] if draw(st.booleans()) else pieces
+
+
+@st.composite
+def dialogues(draw: st.DrawFn) -> list[Any]:
+    """Exchanges on one connection: what is sent, and what comes in between."""
+    steps: list[Any] = []
+    for _ in range(draw(st.integers(1, 3))):
+        request, pieces = draw(requests())
+        steps.append(("open", request, not pieces))
+        sending: list[Any] = [("send", piece) for piece in pieces]
+        if pieces:
+            sending.append(("finish", Headers(draw(st.sampled_from([[], [], [("X-Sum", "1")]])))))
+        coming: list[Any] = [("receive", piece) for piece in draw(split(draw(mutated())))]
+        while sending or coming:  # in any order of the two
+            first = sending and (not coming or draw(st.sampled_from([True, True, False])))
+            steps.append(sending.pop(0) if first else coming.pop(0))
+    return steps
+
+
+# --- both -----------------------------------------------------------------------------------------------------------
+
+
+def run(wire: Any, steps: list[Any]) -> list[Any]:
+    """Everything that can be seen of a codec, event by event, data joined."""
+    seen: list[Any] = []
+    exchange = 0
+    for step in steps:
+        try:
+            match step:
+                case ("open", request, end):
+                    if not wire.capacity() or (exchange and not over(seen)):
+                        break
+                    exchange = wire.open(request, end)
+                    seen.append(("opened", exchange))
+                case ("send", data):
+                    if not over(seen):
+                        seen.append(("sent", wire.send(exchange, data)))
+                case ("finish", trailers):
+                    if not over(seen):
+                        wire.finish(exchange, trailers or None)
+                        seen.append(("finished",))
+                case ("receive", data):
+                    for event in wire.receive(data):
+                        last = seen[-1] if seen else None
+                        if isinstance(event, DataReceived) and isinstance(last, DataReceived):
+                            seen[-1] = DataReceived(event.exchange, bytes(last.data) + bytes(event.data))
+                        else:
+                            seen.append(event)
+        except WireMisuse as exc:
+            seen.append(("misuse", str(exc)))
+            break
+        output = wire.take_output()
+        if output:
+            seen.append(("output", output))
+    seen.append(("after", wire.capacity(), wire.closing, wire.keepalive()))
+    return seen
+
+
+def over(seen: list[Any]) -> bool:
+    for item in reversed(seen):
+        if type(item).__name__ in ("Ended", "Failed"):
+            return True
+        if isinstance(item, tuple) and item[0] == "opened":
+            return False
+    return True
+
+
+@given(dialogues())
+@settings(max_examples=examples(2000))
+def test_any_dialogue_is_the_same(steps: list[Any]) -> None:
+    strict, plain = run(H1Wire(max_head_size=LIMIT), steps), run(H11Wire(max_head_size=LIMIT), steps)
+    assert strict == plain
+
+
+@pytest.mark.parametrize("forwarded", [False, True])
+@given(requests())
+@settings(max_examples=examples(300))
+def test_any_request_is_written_the_same(forwarded: bool, given_request: tuple[Request, list[bytes]]) -> None:
+    request, pieces = given_request
+    steps = [("open", request, not pieces), *(("send", piece) for piece in pieces)]
+    if pieces:
+        steps.append(("finish", Headers([("X-Sum", "1")])))
+    options: dict[str, Any] = {"forwarded": forwarded, "proxy_authorization": "Basic eA==" if forwarded else None}
+    assert run(H1Wire(**options), steps) == run(H11Wire(**options), steps)
