@@ -58,7 +58,6 @@ from ._model.given import NotGiven
 from ._model.options import RequestOptions
 from ._model.request import Request, StreamedBody
 from ._model.timeouts import Timeout
-from ._model.url import URL
 from ._response import AsyncAPIResponse
 from ._streaming import ErrorEvent
 from ._wire import multipart
@@ -426,8 +425,10 @@ class CallDriver:
         transport = client._transport
         if self._credentials:
             request.credentials |= self._credentials  # a middleware may have made it anew
-        await self._within(client._prepare_request, request)
-        build.frame(request)
+        if client._has_own_prepare_request:
+            await self._within(client._prepare_request, request)
+        if not self._keeps_deadline:
+            build.frame(request)  # our own connections do it themselves
         if not request.can_be_sent:
             raise RuntimeError("this body was sent before and cannot be made again: pass bytes, a list or a callable")
         if logger.isEnabledFor(logging.DEBUG):
@@ -648,10 +649,8 @@ class CallDriver:
     def _build(self, options: RequestOptions, payload: Payload, retries_taken: int) -> Request:
         client = self.client
         params: Mapping[str, object] = {} if isinstance(options.params, NotGiven) else options.params
-        url, foreign = build.build_url(
-            client.base_url, options.url, default_query=client.default_query, params=params, qs=client.qs
-        )
-        below = client.default_headers
+        url, foreign = client._url_of(options.url, params)
+        below = client._headers_below()
         credentials = client._last_auth_headers
         headers, omitted = build.build_headers(
             below, options.headers, foreign=foreign, credentials=credentials, kept=client._kept_headers
@@ -664,7 +663,7 @@ class CallDriver:
                 user, password = url.credentials or ("", "")
                 headers["Authorization"] = build.basic_credentials(user, password)
             url = url.replace(userinfo=False)
-        request = Request(options.method, URL(url), headers=headers, content=b"")
+        request = Request(options.method, url, headers=headers, content=b"")
         self._credentials = frozenset(name.lower() for name in credentials) if credentials else frozenset()
         if client._auth is not None:
             below_auth = client._names_below_auth

@@ -27,7 +27,7 @@ from ._configuration import (
 )
 from ._convert import Codec
 from ._core import retry as _retry
-from ._core.build import KeptHeaders
+from ._core.build import KeptHeaders, build_url
 from ._core.call import Delivery
 from ._core.messages import find_message
 from ._core.retry import RetryPolicy
@@ -101,6 +101,9 @@ class AsyncAPIClient(Verbs):
     _hooks_checked: ClassVar[bool] = False
     _has_own_prepare_options: ClassVar[bool] = False
     _has_own_retry_rule: ClassVar[bool] = False
+    _has_own_prepare_request: ClassVar[bool] = False
+    _has_own_headers: ClassVar[bool] = False
+    _has_own_query: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -156,6 +159,8 @@ class AsyncAPIClient(Verbs):
     # -- configuration
 
     def _configure(self, values: Mapping[str, Any]) -> None:
+        self._known_urls: dict[str, tuple[URL, bool]] = {}  # of paths that were asked for
+        self._known_below: Mapping[str, str | Omit] | None = None  # the fields below the request's own
         # The base URL first: its userinfo counts as auth, which auth= overrides.
         for name, value in sorted(values.items(), key=lambda item: item[0] != "base_url"):
             match name:
@@ -228,6 +233,14 @@ class AsyncAPIClient(Verbs):
                 raise TypeError(f"{cls.__name__}.{name} must be the name of a header, or None")
         cls._has_own_prepare_options = cls._prepare_options is not AsyncAPIClient._prepare_options
         cls._has_own_retry_rule = cls._should_retry is not AsyncAPIClient._should_retry
+        cls._has_own_prepare_request = cls._prepare_request is not AsyncAPIClient._prepare_request
+        cls._has_own_headers = any(
+            getattr(cls, name) is not getattr(AsyncAPIClient, name)
+            for name in ("default_headers", "auth_headers", "user_agent", "platform_headers")
+        )
+        cls._has_own_query = any(
+            getattr(cls, name) is not getattr(AsyncAPIClient, name) for name in ("default_query", "qs", "base_url")
+        )
         cls._hooks_checked = True
 
     @property
@@ -376,6 +389,26 @@ class AsyncAPIClient(Verbs):
     def _names_below_auth(self) -> frozenset[str]:
         """Lower-case names of the fields of the library's and the platform's layers."""
         return frozenset(("accept", "accept-encoding", "user-agent", *(name.lower() for name in self._platform)))
+
+    def _headers_below(self) -> Mapping[str, str | Omit]:
+        """``default_headers``, made once where no subclass has a say in it."""
+        if self._has_own_headers:
+            return self.default_headers
+        if self._known_below is None:
+            self._known_below = self.default_headers
+        return self._known_below
+
+    def _url_of(self, path: str | URL, params: Mapping[str, object]) -> tuple[URL, bool]:
+        """The URL of a request, and whether it leads to another origin; remembered for paths without parameters."""
+        plain = type(path) is str and not params and not self._has_own_query
+        if plain and (known := self._known_urls.get(path)) is not None:  # type: ignore[arg-type]
+            return known
+        made = build_url(self.base_url, path, default_query=self.default_query, params=params, qs=self.qs)
+        if plain:
+            if len(self._known_urls) >= MAX_KNOWN_URLS:
+                self._known_urls.clear()
+            self._known_urls[str(path)] = made
+        return made
 
     @property
     def default_query(self) -> Mapping[str, object]:
@@ -576,3 +609,4 @@ class AsyncAPIClient(Verbs):
 
 
 _DEFAULT_QS = Querystring()
+MAX_KNOWN_URLS = 500

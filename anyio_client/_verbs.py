@@ -33,6 +33,8 @@ def _options(
     form: Any,
 ) -> RequestOptions:
     """One set of options from the arguments of a verb. TypeError where two of them are a body."""
+    if options is None and content is None:
+        return RequestOptions.plain(method, path, body, files, form)
     given = [
         name
         for name, value in (("body", body), ("content", content), ("files", files), ("form", form))

@@ -69,11 +69,12 @@ def _is_left_out(item: pytest.Item) -> bool:
     if item.get_closest_marker("spread"):
         return loop[1] != ("asyncio", "uvloop", "trio")[row % 3]
     # These rooms do not know which loop of asyncio runs.
-    return loop[1] == "uvloop" and item.path.parent.name in ("front", "contrib", "transports") and row % 4 != 0
+    room = item.path.parent.name
+    return loop[1] == "uvloop" and row % {"front": 4, "contrib": 4, "transports": 4, "io": 2}.get(room, 1) != 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Every fourth test of the front rooms, doors and leaves runs on uvloop, and long tables marked "spread" have each row on one loop.
+    """Every fourth test of the front rooms, doors and leaves, and every other one of the engine room, runs on uvloop, and long tables marked "spread" have each row on one loop.
 
     ALL_LOOPS=1 runs everything everywhere, as `make test-all` does.
     """

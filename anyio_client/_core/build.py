@@ -237,20 +237,20 @@ def frame(request: Request) -> None:
     headers, body = request.headers, request.body
     if request.method not in _KNOWN_METHODS:  # a hook may have set it
         request.method = check_method(request.method)
-    if "host" not in headers:
+    names = [field[0] for field in headers.fields]
+    if "host" not in names:
         headers["Host"] = request.url.netloc
-    names = [name.lower() for name, _ in headers.multi_items()]
     if len(names) != len(set(names)):
         for name in _SINGLE:
             if names.count(name.lower()) > 1:
                 raise ValueError(f"a request has one {name} field, not several")
-    if "transfer-encoding" in headers:
+    if "transfer-encoding" in names:
         raise ValueError("Transfer-Encoding cannot be set: the protocol chooses it (RFC 9112 section 6.1)")
-    if "upgrade" in headers or request.method == "CONNECT":
+    if "upgrade" in names or request.method == "CONNECT":
         what = "CONNECT makes a tunnel" if request.method == "CONNECT" else "Upgrade leads to another protocol"
         raise ValueError(f"{what}, which this client does not speak (no WebSocket, no h2c)")
     length = body.length if isinstance(body, StreamedBody) else len(body)
-    declared = headers.get("content-length")
+    declared = headers["content-length"] if "content-length" in names else None
     if request.trailers is not None:
         if declared is not None:
             raise ValueError("trailers= goes with a body of unknown length: leave Content-Length out")

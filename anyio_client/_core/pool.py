@@ -286,7 +286,8 @@ class Pool:
                 self._shutdown()
             case Tick():
                 self._expire(event.now)
-        self._serve_line()  # whatever was closed on the way may have made room
+        if self._line:
+            self._serve_line()  # whatever was closed on the way may have made room
         out, self._out = self._out, []
         return out
 
@@ -296,7 +297,9 @@ class Pool:
         if self._closed:
             self._out.append(Refuse(event.ticket))
             return
-        origin = self._origins.setdefault(event.origin, _Origin())
+        origin = self._origins.get(event.origin)
+        if origin is None:
+            origin = self._origins[event.origin] = _Origin()
         origin.waiters[event.ticket] = event
         self._waiting[event.ticket] = event.origin
         if event.first:
@@ -351,7 +354,8 @@ class Pool:
             return
         connection.used -= 1
         self._rest(event.connection, event.keepalive)
-        self._offer(connection)
+        if self._line or self._origins[connection.origin].waiters:
+            self._offer(connection)
         self._trim()
 
     def _capacity_changed(self, event: CapacityChanged) -> None:
@@ -420,7 +424,8 @@ class Pool:
                 break
             self._close(number)
             self._serve_line()
-        self._set_alarm()
+        if self._idle and self._alarm <= now:
+            self._set_alarm()
 
     # -- serving
 
@@ -439,13 +444,17 @@ class Pool:
             if origin.unlucky == ticket:
                 origin.unlucky = None
             self._use(ticket, number)
+        if not origin.waiters:
+            self._line.pop(name, None)
+            if not origin.connections:
+                self._forget_if_empty(name)
+            return
         while origin.next_to_open is not None and self._make_room():
             self._open(origin)
         if origin.next_to_open is not None:
             self._line.setdefault(name)
         else:
             self._line.pop(name, None)
-            self._forget_if_empty(name)
 
     def _serve_line(self) -> None:
         """Origins that wait for room take turns, as long as there is room."""
@@ -521,7 +530,8 @@ class Pool:
         """After the waiters had their turn: no more idle connections than allowed, and a time to look again."""
         while len(self._idle) > self.limits.max_keepalive_connections:
             self._close(next(iter(self._idle)))
-        self._set_alarm()
+        if self._alarm <= self._now:
+            self._set_alarm()
 
     def _set_alarm(self) -> None:
         if self._idle and self._alarm <= self._now:

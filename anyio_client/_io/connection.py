@@ -175,8 +175,10 @@ class Connection:
                         await waiter.sleep()
                     finally:
                         self._waiters.pop(waiter, None)
-                else:
+                elif self.shared or self.stream.unsent:
                     await self._read_until(waiter)
+                else:
+                    await self._read_alone(waiter)
                 if waiter.ready:
                     return
         finally:
@@ -198,6 +200,24 @@ class Connection:
                     if waiter.ready:
                         return
                     continue
+                if waiter.ready or self._lost is not None:
+                    return
+                waiter.heard()
+        except OSError as exc:
+            self._lose(exc)
+            raise
+        finally:
+            self._reading = False
+
+    async def _read_alone(self, waiter: Waiter) -> None:
+        """The same where nobody else reads or writes: the plain path of HTTP/1.1."""
+        self._reading = True
+        try:
+            while not self.stream.unsent:
+                try:
+                    self.take(await self.stream.receive())
+                except Nudged:
+                    pass
                 if waiter.ready or self._lost is not None:
                     return
                 waiter.heard()

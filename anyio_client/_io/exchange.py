@@ -124,7 +124,8 @@ class Exchange(Waiter):
             self._take_small(event)
         else:
             self._events.append(event)
-        self.notify()
+        if self._wake is not None:
+            self.notify()
         if type(event) is Ended or type(event) is Failed:
             self._finish()
 
@@ -143,9 +144,13 @@ class Exchange(Waiter):
     def _finish(self) -> None:
         if not self.over:
             self.over = True
-            if self._sending is not None:
-                self._sending.window.set_open()
-                self._stop_carrying()
+            sending = self._sending
+            if sending is not None:
+                sending.given_up = True
+                if not sending.window.is_open:
+                    sending.window.set_open()
+                if self._carrying is not None:
+                    self._carrying.cancel()
             self._connection.release(self)
 
     def abandon(self, *, timed_out: bool = False) -> None:
@@ -228,7 +233,8 @@ class Exchange(Waiter):
                         return event.head
                     case DataReceived() | Ended() | SendAllowed():
                         pass
-            self._raise_sending_error()
+            if self._sending_error is not None:
+                self._raise_sending_error()
             await self._receive()
 
     def _tell(self, head: ResponseHead) -> None:

@@ -89,12 +89,22 @@ class SocketStream:
 
     async def receive(self) -> bytes:
         # A peer that always has something ready can keep a cancellation from being delivered by the wait (uvloop).
-        await self._backend.checkpoint_if_cancelled()
+        backend = self._backend
+        await backend.checkpoint_if_cancelled()
         while True:
-            await self._wait(self._backend.wait_readable)
-            data = self.receive_nowait()
-            if data is not None:
-                return data
+            if self._closed:
+                raise StreamClosed("the connection was closed")
+            try:
+                await backend.wait_readable(self._sock)
+            except anyio.ClosedResourceError:
+                if not self._closed:
+                    raise Nudged from None
+            if self._closed:
+                raise StreamClosed("the connection was closed")
+            try:
+                return self._sock.recv(READ_SIZE)
+            except (BlockingIOError, InterruptedError):
+                pass
 
     def send_nowait(self, data: bytes) -> None:
         if self._closed:

@@ -146,6 +146,23 @@ class RequestOptions:
     carrier: Carrier | None = attrs.field(default=None, repr=False, eq=False)
 
     @classmethod
+    def plain(cls, method: str, url: str | URL, json_data: object, files: object, form: object) -> RequestOptions:
+        """The same as the constructor for these, None standing for what is not given; most calls have no others."""
+        if method not in _METHODS or form is not None:
+            given: Any = form
+            return cls(method, url, json_data=not_given if json_data is None else json_data, files=files, form=given)
+        made = cls.__new__(cls)
+        for name, value in _DEFAULTS:
+            object.__setattr__(made, name, value)  # what they are was checked once
+        object.__setattr__(made, "method", _METHODS[method])
+        made.url = url  # which is checked
+        if json_data is not None:
+            object.__setattr__(made, "json_data", json_data)
+        if files is not None:
+            object.__setattr__(made, "files", files)
+        return made
+
+    @classmethod
     def of(cls, options: RequestOptions | Mapping[str, Any]) -> RequestOptions:
         """*options* as RequestOptions; TypeError for a mapping with a name that is no option."""
         if isinstance(options, RequestOptions):
@@ -159,6 +176,10 @@ class RequestOptions:
         return cls(**options)
 
 
+_METHODS = {
+    written: name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE") for written in (name, name.lower())
+}
+_DEFAULTS = tuple((a.name, getattr(RequestOptions(), a.name)) for a in attrs.fields(RequestOptions))
 _MEANT = {
     "extra_headers": "headers",
     "extra_query": "params",

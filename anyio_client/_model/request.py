@@ -146,7 +146,7 @@ class Request:
         content: Content | StreamedBody | None = None,
     ) -> None:
         self.method: str = check_method(method)
-        self.url: URL = URL(url)
+        self.url: URL = url if type(url) is URL else URL(url)
         self.headers: Headers = headers if isinstance(headers, Headers) else Headers(headers)
         self.on_informational: Callable[[int, Headers], object] | None = None
         self.trailers: Callable[[], Mapping[str, str]] | None = None
