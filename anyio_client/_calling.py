@@ -132,10 +132,10 @@ class CallDriver:
         self.given = _bodies.expand(client._codec, options)
         self._payload: Payload | None = None
         self._key = client._idempotency_key(options)
-        self._timeout: Timeout = client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
-        seconds = client.deadline if isinstance(options.deadline, NotGiven) else options.deadline
+        self._timeout: Timeout = client._timeout if isinstance(options.timeout, NotGiven) else options.timeout
+        seconds = client._deadline if isinstance(options.deadline, NotGiven) else options.deadline
         self.deadline = None if seconds is None else self._now() + seconds
-        self._max_retries = client.max_retries if isinstance(options.max_retries, NotGiven) else options.max_retries
+        self._max_retries = client._max_retries if isinstance(options.max_retries, NotGiven) else options.max_retries
         self._response: Response | None = None
         self._wrapper: AsyncAPIResponse[Any] | None = None  # the response as a middleware saw it last
         self._result: Result | None = None  # what a middleware gave in place of a response
@@ -171,7 +171,7 @@ class CallDriver:
         """
         try:
             try:
-                request = await self._within(self._prepare, 0)
+                request = await (self._prepare(0) if self.deadline is None else self._within(self._prepare, 0))
             except _Passed:
                 raise self._passed("before the first attempt, while the request was prepared") from None
             if self.client._call_ring is None:
@@ -216,7 +216,7 @@ class CallDriver:
     def _recorded_step(self) -> Callable[[CallEvent], CallCommand] | None:
         """The machine's step, with a record of the call, if anybody wants one."""
         record = self.client._record
-        debug = logger.isEnabledFor(logging.DEBUG)
+        debug = self._debug = logger.isEnabledFor(logging.DEBUG)
         if record is None and not debug:
             return None
 
@@ -431,7 +431,7 @@ class CallDriver:
             build.frame(request)  # our own connections do it themselves
         if not request.can_be_sent:
             raise RuntimeError("this body was sent before and cannot be made again: pass bytes, a list or a callable")
-        if logger.isEnabledFor(logging.DEBUG):
+        if self._debug:
             logger.debug("send %s %s", request.method, request.url.redacted)
         if self._keeps_deadline:
             response = await transport.send(request, timeout=self._timeout, deadline=self.deadline)
@@ -440,7 +440,7 @@ class CallDriver:
         self._response = response
         response.history = self._history
         response.max_decompression_ratio = client.max_decompression_ratio
-        if logger.isEnabledFor(logging.DEBUG):
+        if self._debug:
             logger.debug("status %d from %s (%s)", response.status_code, request.url.origin, response.timings)
         return response
 
@@ -685,7 +685,8 @@ class CallDriver:
             headers.setdefault("Expect", "100-continue")
         request.on_informational, request.trailers = options.on_informational, options.trailers
         request.carrier = self.given.carrier
-        client._validate_headers(headers, omitted)
+        if client._has_own_validation:
+            client._validate_headers(headers, omitted)
         return request
 
 

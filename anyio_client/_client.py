@@ -103,6 +103,7 @@ class AsyncAPIClient(Verbs):
     _has_own_retry_rule: ClassVar[bool] = False
     _has_own_prepare_request: ClassVar[bool] = False
     _has_own_headers: ClassVar[bool] = False
+    _has_own_validation: ClassVar[bool] = False
     _has_own_query: ClassVar[bool] = False
 
     def __init__(
@@ -234,6 +235,7 @@ class AsyncAPIClient(Verbs):
         cls._has_own_prepare_options = cls._prepare_options is not AsyncAPIClient._prepare_options
         cls._has_own_retry_rule = cls._should_retry is not AsyncAPIClient._should_retry
         cls._has_own_prepare_request = cls._prepare_request is not AsyncAPIClient._prepare_request
+        cls._has_own_validation = cls._validate_headers is not AsyncAPIClient._validate_headers
         cls._has_own_headers = any(
             getattr(cls, name) is not getattr(AsyncAPIClient, name)
             for name in ("default_headers", "auth_headers", "user_agent", "platform_headers")

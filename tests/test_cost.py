@@ -16,7 +16,7 @@ import pytest
 from tests.kit.peers import Peer, ok, serve
 
 # CPython 3.11; the goal is 220, 170 and 200.
-BOUNDS = {"asyncio": 340, "uvloop": 280, "trio": 400}
+BOUNDS = {"asyncio": 305, "uvloop": 245, "trio": 365}
 
 
 def answers(peer: Peer) -> None:

@@ -80,7 +80,7 @@ class IllegalEvent(RuntimeError):
     """An event that cannot happen in this state: a bug of the driver."""
 
 
-class CallState(enum.Enum):
+class CallState(enum.StrEnum):
     READY = "ready"
     AUTHORIZING = "authorizing"
     SENDING = "sending"

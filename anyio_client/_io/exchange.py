@@ -117,7 +117,7 @@ class Exchange(Waiter):
 
     def take(self, event: WireEvent) -> None:
         if type(event) is SendAllowed:
-            if self._sending is not None:
+            if self._sending is not None and self._sending.window is not None:
                 self._sending.window.set_open()
             return
         if type(event) is DataReceived and len(event.data) < SMALL_PIECE:
@@ -147,7 +147,7 @@ class Exchange(Waiter):
             sending = self._sending
             if sending is not None:
                 sending.given_up = True
-                if not sending.window.is_open:
+                if sending.window is not None:
                     sending.window.set_open()
                 if self._carrying is not None:
                     self._carrying.cancel()

@@ -84,13 +84,16 @@ class ConnectionPool:
 
     async def acquire(self, route: Route, clock: Clock) -> Connection:
         """A connection on the way *route*, for one exchange. Our errors where there is none (outcome not_sent)."""
-        self.bury()
+        if self.collected:
+            self.bury()
         first = False
         while True:
             connection = await self._acquire_once(route, clock, first)
             first = True  # whatever happens to this connection, the ticket does not queue again
             if connection is None:
                 continue
+            if not connection.shared and connection.is_alive():
+                return connection
             if connection.is_alive() and (not connection.in_doubt or await self._answers(connection, clock)):
                 if connection.has_room:
                     return connection
@@ -126,9 +129,12 @@ class ConnectionPool:
         ticket = self._last_ticket
         origin = route.key
         now = clock.now()
+        commands = self._ask(machine.Wanted(ticket, origin, now, self._connector.may_share(route), first))
+        if len(commands) == 1 and type(command := commands[0]) is machine.Use and command.ticket == ticket:
+            return self._connections.get(command.connection)
         waiter = self._waiters[ticket] = _Ticket(origin, now)
         try:
-            self._step(machine.Wanted(ticket, origin, now, self._connector.may_share(route), first))
+            self._carry_out(commands)
             limited = False
             while True:
                 if waiter.answer is None:
@@ -269,9 +275,15 @@ class ConnectionPool:
     # -- the machine
 
     def _step(self, event: machine.PoolEvent) -> None:
+        self._carry_out(self._ask(event))
+
+    def _ask(self, event: machine.PoolEvent) -> list[machine.PoolCommand]:
         commands = self._machine.step(event)
         if self.record is not None:
             self.record(event, commands)
+        return commands
+
+    def _carry_out(self, commands: list[machine.PoolCommand]) -> None:
         for command in commands:
             match command:
                 case machine.Use() | machine.Open() | machine.Refuse():

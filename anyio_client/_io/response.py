@@ -239,14 +239,14 @@ class Response:
                     # Undone as it arrives, so that the guard against bombs and the deadline see every piece.
                     self._content = b"".join([piece async for piece in BodyIterator(self, raw, True, None)])
                 elif isinstance(raw, BodyStream):
-                    self._raw_content = await raw.read()
+                    self._content = self._raw_content = await raw.read()
                 else:
                     self._raw_content = b"".join([bytes(check_piece(piece)) async for piece in raw])
             except BaseException:
                 await self._close_raw()
                 raise
             self.is_closed = True
-        return self.content
+        return self.content if self._content is None else self._content
 
     def iter_bytes(self, chunk_size: int | None = None) -> BodyIterator:
         """The decoded body, piece by piece; it can be asked for once, unless the body was read before."""

@@ -69,7 +69,7 @@ class Sending:
         self.clock: Clock = clock
         self.complete: bool = False
         self.given_up: bool = False
-        self.window: _Window = _Window(self)
+        self.window: _Window | None = None  # once there was more to send than could be
         self._facts = clock  # of the exchange: its outcome, its timings
         self._connection = connection
         self._request = request
@@ -212,11 +212,13 @@ class Sending:
             await self._drain()
             if len(view):
                 self._allow_write()
-                if not self.window.is_open:
+                if self.window is not None and not self.window.is_open:
                     await self._connection.wait(self.window)
 
     def _offer(self, data: bytes | memoryview) -> int:
         """Queue what the windows allow of *data*; the window opens again with the codec's word for it."""
+        if self.window is None:
+            self.window = _Window(self)
         self.window.is_open = False
         return self._connection.wire.send(self._number, data)
 

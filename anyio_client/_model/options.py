@@ -74,7 +74,7 @@ def _check_bool(instance: object, attribute: attrs.Attribute[Any], value: object
         check_bool(attribute.name, value)
 
 
-def _check_url(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+def _check_url(instance: object, attribute: attrs.Attribute[Any] | None, value: object) -> None:
     if not isinstance(value, str | URL):
         raise TypeError(f"the path must be a str or a URL, not {type(value).__name__}")
 
@@ -155,7 +155,9 @@ class RequestOptions:
         for name, value in _DEFAULTS:
             object.__setattr__(made, name, value)  # what they are was checked once
         object.__setattr__(made, "method", _METHODS[method])
-        made.url = url  # which is checked
+        if not isinstance(url, str | URL):
+            _check_url(made, None, url)
+        object.__setattr__(made, "url", url)
         if json_data is not None:
             object.__setattr__(made, "json_data", json_data)
         if files is not None:
