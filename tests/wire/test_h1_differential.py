@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from anyio_client._model.headers import Headers
 from anyio_client._model.request import Request
-from anyio_client._wire.h1 import H1Wire
+from anyio_client._wire.h1 import ONLY_H11, H1Wire
 from anyio_client._wire.h11wire import H11Wire
 from anyio_client._wire.protocol import DataReceived, WireMisuse
 from tests.kit.fuzz import examples
@@ -179,3 +179,60 @@ def test_any_request_is_written_the_same(forwarded: bool, given_request: tuple[R
         steps.append(("finish", Headers([("X-Sum", "1")])))
     options: dict[str, Any] = {"forwarded": forwarded, "proxy_authorization": "Basic eA==" if forwarded else None}
     assert run(H1Wire(**options), steps) == run(H11Wire(**options), steps)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5",  # not all of it
+        HEAD + b"\r\n",  # up to the end of the connection
+        HEAD + b"Content-Length: +5\r\n\r\nhello",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        HEAD + b"Content-Length: 5, 5\r\n\r\nhello",
+        HEAD + b"Content-Length : 5\r\n\r\nhello",
+        HEAD + b"Content-Length:  5\r\n\r\nhello",
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        HEAD + b"Transfer-Encoding: Chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Connection: close, x\r\nContent-Length: 0\r\n\r\n",
+        HEAD + b"X: \xff\r\nContent-Length: 0\r\n\r\n",
+        HEAD + b" folded\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        CHUNKED + b"5 \r\nhello\r\n",
+        CHUNKED + b"5;a=b\r\nhello\r\n",
+        CHUNKED + b"0x5\r\nhello\r\n",
+        CHUNKED + b"+5\r\nhello\r\n",
+        CHUNKED + b"5\nhello\r\n",
+        CHUNKED + b"5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+        CHUNKED + b"0\r\n\n",
+    ],
+)
+def test_what_is_not_strictly_canonical_is_handed_to_h11(answer: bytes) -> None:
+    wire = H1Wire()
+    wire.open(Request("GET", "http://h/", headers={"Host": "h"}), end=True)
+    wire.receive(answer)
+    assert wire._slow is not None
+
+
+@pytest.mark.skipif(ONLY_H11, reason="the strict path is switched off")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HEAD + b"Content-Length: 5\r\n\r\nhello",
+        HEAD + b"Content-Length:5\r\nConnection: keep-alive\r\nX:\r\n\r\nhel",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + HEAD + b"Content-Length: 0\r\n\r\n",
+        b"HTTP/1.1 204\r\nConnection: close\r\n\r\n",
+        CHUNKED + b"5\r\nhello\r\n0A\r\n0123456789\r\n0\r\n\r\n",
+    ],
+)
+def test_what_is_canonical_is_not(answer: bytes) -> None:
+    wire = H1Wire()
+    wire.open(Request("GET", "http://h/", headers={"Host": "h"}), end=True)
+    wire.receive(answer)
+    assert wire._slow is None
