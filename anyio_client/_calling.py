@@ -425,7 +425,7 @@ class CallDriver:
         transport = client._transport
         if self._credentials:
             request.credentials |= self._credentials  # a middleware may have made it anew
-        if client._has_own_prepare_request:
+        if not getattr(client._prepare_request, "does_nothing", False):
             await self._within(client._prepare_request, request)
         if not self._keeps_deadline:
             build.frame(request)  # our own connections do it themselves
@@ -447,10 +447,10 @@ class CallDriver:
     def _head(self, response: Response, sent: Request | None) -> HeadReceived:
         """The event for an answer that is to be judged."""
         client = self.client
-        retry: bool | None = None
+        asks: bool | None = None
         if client._has_own_retry_rule and response.head.is_error and self.retries_taken < self._max_retries:
-            retry = bool(client._should_retry(response))
-        return HeadReceived(self._now(), time.time(), response.head, retry, sent)
+            asks = bool(client._should_retry(response))
+        return HeadReceived(self._now(), time.time(), response.head, asks, sent)
 
     async def _send_foreign(self, request: Request, timeout: Timeout) -> Response:
         response = await self.client._transport.send(request, timeout=timeout, deadline=self.deadline)
@@ -651,7 +651,7 @@ class CallDriver:
         params: Mapping[str, object] = {} if isinstance(options.params, NotGiven) else options.params
         url, foreign = client._url_of(options.url, params)
         below = client._headers_below()
-        credentials = client._last_auth_headers
+        self._credentials = credentials = client._credential_names
         headers, omitted = build.build_headers(
             below, options.headers, foreign=foreign, credentials=credentials, kept=client._kept_headers
         )
@@ -664,7 +664,6 @@ class CallDriver:
                 headers["Authorization"] = build.basic_credentials(user, password)
             url = url.replace(userinfo=False)
         request = Request(options.method, url, headers=headers, content=b"")
-        self._credentials = frozenset(name.lower() for name in credentials) if credentials else frozenset()
         if client._auth is not None:
             below_auth = client._names_below_auth
             above = own.union(name.lower() for name in client._custom_headers)
@@ -685,7 +684,7 @@ class CallDriver:
             headers.setdefault("Expect", "100-continue")
         request.on_informational, request.trailers = options.on_informational, options.trailers
         request.carrier = self.given.carrier
-        if client._has_own_validation:
+        if not getattr(client._validate_headers, "does_nothing", False):
             client._validate_headers(headers, omitted)
         return request
 

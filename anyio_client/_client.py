@@ -9,7 +9,7 @@ import types
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self, cast, get_origin
+from typing import Any, ClassVar, Self, TypeVar, cast, get_origin
 
 import anyio
 import attrs
@@ -78,6 +78,15 @@ _CONFIGURATION = (
 )
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def does_nothing(hook: F) -> F:
+    """Marks a hook that need not be called; whatever stands in its place has no mark."""
+    hook.does_nothing = True  # type: ignore[attr-defined]
+    return hook
+
+
 class AsyncAPIClient(Verbs):
     """A client of one HTTP API; SDK authors subclass it. See the README for an example.
 
@@ -101,10 +110,6 @@ class AsyncAPIClient(Verbs):
     _hooks_checked: ClassVar[bool] = False
     _has_own_prepare_options: ClassVar[bool] = False
     _has_own_retry_rule: ClassVar[bool] = False
-    _has_own_prepare_request: ClassVar[bool] = False
-    _has_own_headers: ClassVar[bool] = False
-    _has_own_validation: ClassVar[bool] = False
-    _has_own_query: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -134,7 +139,7 @@ class AsyncAPIClient(Verbs):
         self._auth_headers: Mapping[str, str] = {}  # credentials that are always the same
         self._auth: Auth | None = None  # those that are made for each request
         self._refused: list[Response] = []  # the last answer 401 to which no fresh credentials were asked for
-        self._last_auth_headers: Mapping[str, str] = {}  # what the property auth_headers gave last
+        self._credential_names: frozenset[str] = frozenset()  # lower-case names of what auth_headers gave last
         self._owns_transport = True
         self._configure(
             {
@@ -174,6 +179,8 @@ class AsyncAPIClient(Verbs):
                 case "version":
                     self._version = str(value)
                     self._platform = platform_headers(self._version)
+                    below = ("accept", "accept-encoding", "user-agent", *(name.lower() for name in self._platform))
+                    self._names_below_auth = frozenset(below)  # of the library's and the platform's layers
                 case "_strict_response_validation":
                     self._strict = check_bool("_strict_response_validation", value)
                 case "max_retries":
@@ -234,15 +241,6 @@ class AsyncAPIClient(Verbs):
                 raise TypeError(f"{cls.__name__}.{name} must be the name of a header, or None")
         cls._has_own_prepare_options = cls._prepare_options is not AsyncAPIClient._prepare_options
         cls._has_own_retry_rule = cls._should_retry is not AsyncAPIClient._should_retry
-        cls._has_own_prepare_request = cls._prepare_request is not AsyncAPIClient._prepare_request
-        cls._has_own_validation = cls._validate_headers is not AsyncAPIClient._validate_headers
-        cls._has_own_headers = any(
-            getattr(cls, name) is not getattr(AsyncAPIClient, name)
-            for name in ("default_headers", "auth_headers", "user_agent", "platform_headers")
-        )
-        cls._has_own_query = any(
-            getattr(cls, name) is not getattr(AsyncAPIClient, name) for name in ("default_query", "qs", "base_url")
-        )
         cls._hooks_checked = True
 
     @property
@@ -330,6 +328,7 @@ class AsyncAPIClient(Verbs):
         """Hook, once an attempt: change the options of this attempt, or return others."""
         return options
 
+    @does_nothing
     async def _prepare_request(self, request: Request) -> None:
         """Hook, once a send: the last look at the request, for example to sign it. Redirects are sends too, also those to
         another origin, for which ``request.url`` is to be looked at; Host is not set yet."""
@@ -362,6 +361,7 @@ class AsyncAPIClient(Verbs):
         """Hook, once, when raised: the error for a status that is no success."""
         return status_error_class(response.status_code)(err_msg, response=response, body=body)
 
+    @does_nothing
     def _validate_headers(self, headers: Headers, omitted: frozenset[str]) -> None:
         """Hook, once an attempt: raise if a needed header is missing. *omitted*: lower-case names left out on purpose."""
 
@@ -377,7 +377,8 @@ class AsyncAPIClient(Verbs):
     @property
     def default_headers(self) -> Mapping[str, str | Omit]:
         """Everything below the request's own headers; extend it by ``{**super().default_headers, ...}``."""
-        credentials = self._last_auth_headers = self.auth_headers
+        credentials = self.auth_headers
+        self._credential_names = frozenset(name.lower() for name in credentials)
         return {
             "Accept": DEFAULT_ACCEPT,
             "Accept-Encoding": accept_encoding(),
@@ -387,14 +388,16 @@ class AsyncAPIClient(Verbs):
             **self._custom_headers,
         }
 
-    @property
-    def _names_below_auth(self) -> frozenset[str]:
-        """Lower-case names of the fields of the library's and the platform's layers."""
-        return frozenset(("accept", "accept-encoding", "user-agent", *(name.lower() for name in self._platform)))
-
     def _headers_below(self) -> Mapping[str, str | Omit]:
         """``default_headers``, made once where no subclass has a say in it."""
-        if self._has_own_headers:
+        cls, base = type(self), AsyncAPIClient  # looked at each time: somebody may patch them
+        if (
+            cls.default_headers is not base.default_headers
+            or cls.auth_headers is not base.auth_headers
+            or cls.user_agent is not base.user_agent
+            or "platform_headers" in self.__dict__
+            or cls.platform_headers is not base.platform_headers
+        ):
             return self.default_headers
         if self._known_below is None:
             self._known_below = self.default_headers
@@ -402,7 +405,11 @@ class AsyncAPIClient(Verbs):
 
     def _url_of(self, path: str | URL, params: Mapping[str, object]) -> tuple[URL, bool]:
         """The URL of a request, and whether it leads to another origin; remembered for paths without parameters."""
-        plain = type(path) is str and not params and not self._has_own_query
+        cls, base = type(self), AsyncAPIClient
+        is_own = (
+            cls.default_query is not base.default_query or cls.qs is not base.qs or cls.base_url is not base.base_url
+        )
+        plain = type(path) is str and not params and not is_own
         if plain and (known := self._known_urls.get(path)) is not None:  # type: ignore[arg-type]
             return known
         made = build_url(self.base_url, path, default_query=self.default_query, params=params, qs=self.qs)

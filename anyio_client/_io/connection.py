@@ -22,6 +22,7 @@ import anyio.lowlevel
 from .._model.snapshot import ConnectionInfo
 from .._wire.protocol import Wire, WireEvent
 from .stream import Nudged, Stream, StreamClosed
+from .tls_alerts import is_alert
 
 __all__ = ["Connection", "KeepAlive", "Owner", "Waiter"]
 
@@ -175,10 +176,8 @@ class Connection:
                         await waiter.sleep()
                     finally:
                         self._waiters.pop(waiter, None)
-                elif self.shared or self.stream.unsent:
-                    await self._read_until(waiter)
                 else:
-                    await self._read_alone(waiter)
+                    await self._read_until(waiter)
                 if waiter.ready:
                     return
         finally:
@@ -195,29 +194,14 @@ class Connection:
         try:
             while True:
                 try:
-                    await self._read_once()
+                    if self._keepalive is None and (not self.stream.unsent or self._flushing is not None):
+                        self.take(await self.stream.receive())  # the plain way, without a frame more
+                    else:
+                        await self._read_once()
                 except Nudged:  # somebody has left bytes to flush, or has made the waiter ready
                     if waiter.ready:
                         return
                     continue
-                if waiter.ready or self._lost is not None:
-                    return
-                waiter.heard()
-        except OSError as exc:
-            self._lose(exc)
-            raise
-        finally:
-            self._reading = False
-
-    async def _read_alone(self, waiter: Waiter) -> None:
-        """The same where nobody else reads or writes: the plain path of HTTP/1.1."""
-        self._reading = True
-        try:
-            while not self.stream.unsent:
-                try:
-                    self.take(await self.stream.receive())
-                except Nudged:
-                    pass
                 if waiter.ready or self._lost is not None:
                     return
                 waiter.heard()
@@ -351,8 +335,7 @@ class Connection:
     @property
     def alert(self) -> ssl.SSLError | None:
         """What the peer said as it ended the TLS session, if it did."""
-        lost = self._lost
-        return lost if isinstance(lost, ssl.SSLError) and not isinstance(lost, ssl.SSLEOFError) else None
+        return self._lost if is_alert(self._lost) else None
 
     @property
     def has_room(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
@@ -16,7 +15,7 @@ from .._model.errors import (
     Outcome,
     Phase,
     RemoteProtocolError,
-    TLSError,
+    client_closed,
 )
 from .._model.head import ResponseHead
 from .._model.headers import Headers
@@ -34,7 +33,7 @@ from .clock import Clock
 from .connection import Connection, Waiter
 from .sending import Rest, Sending
 from .stream import StreamClosed
-from .tls_options import explain, is_final
+from .tls_alerts import is_alert, session_ended
 
 __all__ = ["Exchange"]
 
@@ -146,9 +145,7 @@ class Exchange(Waiter):
             self.over = True
             sending = self._sending
             if sending is not None:
-                sending.given_up = True
-                if sending.window is not None:
-                    sending.window.set_open()
+                sending.give_up()
                 if self._carrying is not None:
                     self._carrying.cancel()
             self._connection.release(self)
@@ -181,6 +178,8 @@ class Exchange(Waiter):
         connection.used = True
         began = clock.now()
         clock.phase = Phase.SEND  # what the kernel takes at once needs no limit
+        if began >= clock.deadline:
+            raise clock.timeout_error()
         self._on_informational = request.on_informational
         sending = self._sending = Sending(connection, clock, request)
         self.number = sending.open()
@@ -194,7 +193,8 @@ class Exchange(Waiter):
         if lost is None and sending.expects_permission:
             head = await self._wait_for_permission()
         if head is not None:
-            sending.given_up = self._body_sent = True
+            sending.give_up()
+            self._body_sent = True
         elif lost is not None or (rest is None and not connection.stream.unsent):
             self._body_sent = True
             clock.timings.send = clock.now() - began
@@ -275,10 +275,8 @@ class Exchange(Waiter):
         return error
 
     def _lost(self, exc: OSError) -> APIConnectionError:
-        if isinstance(exc, ssl.SSLError) and not isinstance(exc, ssl.SSLEOFError):
-            error = self._clock.error(TLSError, f"The server ended the TLS session: {explain(exc, 'this host')}")
-            error.retryable = not is_final(exc)
-            return error
+        if is_alert(exc):
+            return session_ended(self._clock, exc)
         lost = self._clock.error(ConnectionLostError, f"The connection was lost: {exc}")
         lost.reused = self._died_idle
         return lost
@@ -289,9 +287,7 @@ class Exchange(Waiter):
         return self._reused and self._connection.received == self._received_before
 
     def _closed(self) -> APIConnectionError:
-        error = self._clock.error(APIConnectionError, "The client was closed while the request was under way.")
-        error.retryable = False
-        return error
+        return client_closed(self._clock.request, self._clock.phase, self._clock.outcome)
 
     # -- bodies that do not leave at once
 
@@ -360,8 +356,9 @@ class Exchange(Waiter):
         self._clock.allow(Phase.RECEIVE, None)  # the limit for reading begins when the request is complete
         carrier(self._carry, sending, rest)
         head = await self._read_head()
-        if not head.is_success:
-            self._stop_carrying()
+        if not head.is_success and self._carrying is not None:
+            sending.give_up()
+            self._carrying.cancel()
         return head
 
     async def _carry(self, sending: Sending, rest: Rest | None) -> None:
@@ -389,12 +386,6 @@ class Exchange(Waiter):
             self.raised = error
             self.abandon()
             raise error
-
-    def _stop_carrying(self) -> None:
-        if self._sending is not None:
-            self._sending.given_up = True
-        if self._carrying is not None:
-            self._carrying.cancel()
 
     async def _read_ahead(self) -> None:
         """A good answer has begun before the request was complete: read on, up to a bound, while the rest is sent."""

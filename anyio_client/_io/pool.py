@@ -11,7 +11,7 @@ import anyio
 
 from .._core import pool as machine
 from .._core.routes import Route
-from .._model.errors import APIConnectionError, ConnectionLostError, Outcome, Phase, TLSError
+from .._model.errors import APIConnectionError, ConnectionLostError, Outcome, Phase, client_closed
 from .._model.snapshot import ConnectionInfo, Snapshot, WaiterInfo
 from .._model.timeouts import Limits
 from .._wire.h1 import H1Wire
@@ -20,7 +20,7 @@ from .clock import Clock
 from .connect import Connector
 from .connection import Connection, KeepAlive, Waiter
 from .exchange import Exchange
-from .tls_options import explain, is_final
+from .tls_alerts import session_ended
 
 __all__ = ["ConnectionPool"]
 
@@ -105,10 +105,8 @@ class ConnectionPool:
             self._step(machine.Broke(connection.number))
             if not connection.used:
                 if (alert := connection.alert) is not None:  # of TLS 1.3, which is over before the server has judged us
-                    message = f"The server ended the TLS session: {explain(alert, 'this host')}"
-                    error = clock.error(TLSError, message)
-                    error.phase, error.retryable = Phase.TLS, not is_final(alert)
-                    raise error from alert
+                    clock.phase = Phase.TLS
+                    raise session_ended(clock, alert) from alert
                 message = (
                     "The server closed the new connection, or spoke on it, before it was asked (RFC 9112 section 9.2)."
                 )
@@ -210,7 +208,7 @@ class ConnectionPool:
             error.request, error.outcome = clock.request, Outcome.NOT_SENT
             error.__cause__ = answer.error.__cause__
             return error
-        return closed_error(clock)
+        return client_closed(clock.request, clock.phase, clock.outcome)
 
     def bury(self) -> None:
         """Give back what collected responses still held."""
@@ -308,9 +306,3 @@ def _make_wire(version: str, route: Route) -> Wire:
         assert route.proxy is not None
         return H1Wire(forwarded=True, proxy_authorization=route.proxy.authorization)
     return H1Wire()
-
-
-def closed_error(clock: Clock) -> APIConnectionError:
-    error = clock.error(APIConnectionError, "The client was closed.")
-    error.retryable = False
-    return error

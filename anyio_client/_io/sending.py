@@ -76,6 +76,12 @@ class Sending:
         self._begins = connection.position  # where the request begins
         self._number = 0
 
+    def give_up(self) -> None:
+        """Nobody wants the rest; whoever waits to send it goes on, and finds out."""
+        self.given_up = True
+        if self.window is not None:
+            self.window.set_open()
+
     # -- the head
 
     @property

@@ -55,6 +55,7 @@ __all__ = [
     "TooManyRedirectsError",
     "UnprocessableEntityError",
     "WriteTimeoutError",
+    "client_closed",
     "status_error_class",
 ]
 
@@ -187,6 +188,15 @@ class APIConnectionError(APIError):
         super().__init__(message, request)
         self.phase = phase
         self.outcome = outcome
+
+
+def client_closed(
+    request: Request | None, phase: Phase | None = None, outcome: Outcome = Outcome.UNKNOWN
+) -> APIConnectionError:
+    """The error of a call that ``close()`` ends."""
+    error = APIConnectionError("The client was closed.", request=request, phase=phase, outcome=outcome)
+    error.retryable = False
+    return error
 
 
 class ConnectError(APIConnectionError):

@@ -30,6 +30,7 @@ from .._model.errors import (
     RemoteProtocolError,
     TLSError,
     WriteTimeoutError,
+    client_closed,
 )
 from .._model.head import ResponseHead
 from .._model.headers import Headers
@@ -226,9 +227,7 @@ class Client:
             if isinstance(content, _Body) and exc is content.error:
                 raise  # of the caller's own
             if self._closed:
-                error = APIConnectionError("The client was closed while the request was under way.", request=request)
-                error.retryable = False
-                raise error from exc
+                raise client_closed(request) from exc
             if not isinstance(exc, lib.RequestError):
                 raise
             raise self.translate(exc, request, Phase.RECEIVE, Outcome.UNKNOWN) from exc

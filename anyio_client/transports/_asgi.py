@@ -18,7 +18,14 @@ import anyio.lowlevel
 from .._core.build import frame
 from .._io.body import AsyncPieces
 from .._io.response import Response
-from .._model.errors import APIConnectionError, ConnectionLostError, Outcome, Phase, RemoteProtocolError
+from .._model.errors import (
+    APIConnectionError,
+    ConnectionLostError,
+    Outcome,
+    Phase,
+    RemoteProtocolError,
+    client_closed,
+)
 from .._model.head import ResponseHead
 from .._model.headers import Headers
 from .._model.request import Request
@@ -76,7 +83,7 @@ class ASGITransport:
         if self._lifespan is not None:
             await self._lifespan.start()
             if self._closed:
-                raise _closed(request)
+                raise client_closed(request)
         exchange = _Exchange(request, self._raises)
         scope = self._scope(request)
         _Running(self._running, lambda: exchange.run(self._app, scope), exchange)
@@ -346,19 +353,13 @@ class _Exchange:
         self._take.close()
 
     def close(self) -> None:
-        self._fail(_closed(self._request))
+        self._fail(client_closed(self._request))
         self._known.set()
         self.disconnect()
 
 
 def _disconnect() -> Message:
     return {"type": "http.disconnect"}
-
-
-def _closed(request: Request) -> APIConnectionError:
-    error = APIConnectionError("The client was closed while the request was under way.", request=request)
-    error.retryable = False
-    return error
 
 
 def _check_head(message: Message) -> ResponseHead:

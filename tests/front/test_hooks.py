@@ -551,3 +551,31 @@ async def test_a_credential_never_goes_to_another_origin_whatever_its_name() -> 
         await client.get("http://other/", cast_to=int)
     assert seen[0].headers["content-token"] == "secret"
     assert "content-token" not in seen[1].headers
+
+
+async def test_a_hook_that_is_put_on_an_instance_or_patched_into_the_class_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The hooks that do nothing are not called, and whatever stands in their place is."""
+    seen: list[Any] = []
+
+    async def sign(request: Any) -> None:
+        request.headers["X-Signed"] = "1"
+
+    class Vendor(AsyncAPIClient):
+        pass
+
+    def handler(request: Request) -> Response:
+        seen.append({name.lower(): value for name, value in request.headers.items()})
+        return Response(json=1)
+
+    async with Vendor(base_url="http://h", http_client=MockTransport(handler)) as client:
+        await client.get("/", cast_to=int)
+        monkeypatch.setattr(client, "_prepare_request", sign)
+        monkeypatch.setattr(client, "_validate_headers", lambda headers, omitted: seen.append("validated"))
+        monkeypatch.setattr(Vendor, "user_agent", property(lambda self: "patched"))
+        await client.get("/", cast_to=int)
+    first, validated, second = seen
+    assert "x-signed" not in first
+    assert validated == "validated"
+    assert (second["x-signed"], second["user-agent"]) == ("1", "patched")

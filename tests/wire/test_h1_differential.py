@@ -12,19 +12,10 @@ from anyio_client._model.headers import Headers
 from anyio_client._model.request import Request
 from anyio_client._wire.h1 import ONLY_H11, H1Wire
 from anyio_client._wire.h11wire import H11Wire
-from anyio_client._wire.protocol import DataReceived, WireMisuse
+from tests.kit.dialogues import BODIES, FIELDS, LINES, METHODS, STATUS, both, run
 from tests.kit.fuzz import examples
 
-LIMIT = 300  # of a head, so that it is met
-
 # --- requests ------------------------------------------------------------------------------------------------------
-
-METHODS = ["GET", "HEAD", "POST", "DELETE", "OPTIONS"]
-FIELDS = [
-    ("Accept", "*/*"), ("Connection", "close"), ("Connection", "keep-alive"), ("Expect", "100-continue"),
-    ("X-É".encode().decode("latin-1").replace("Ã", "A").replace("\x89", ""), "ü"), ("Upgrade", "h2c"), ("te", "trailers"),
-]  # fmt: skip
-
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[Request, list[bytes]]:
@@ -39,26 +30,6 @@ def requests(draw: st.DrawFn) -> tuple[Request, list[bytes]]:
 
 # --- answers -------------------------------------------------------------------------------------------------------
 
-STATUS = [
-    b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 204 No Content\r\n", b"HTTP/1.1 304 \r\n", b"HTTP/1.1 404\r\n", b"HTTP/1.1 100 Continue\r\n",
-    b"HTTP/1.1 103 Early\r\n", b"HTTP/1.1 101 Switching\r\n", b"HTTP/1.0 200 OK\r\n", b"HTTP/1.1 200 OK\n", b"HTTP/1.1  200 OK\r\n",
-    b"HTTP/1.1 200\tOK\r\n", b"HTTP/1.1 600 X\r\n", b"http/1.1 200 OK\r\n", b"HTTP/1.1 200 \xc3\xbc\r\n", b"HTTP/2 200\r\n", b"\r\n",
-]  # fmt: skip
-LINES = [
-    b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"content-length:5\r\n", b"Content-Length: +5\r\n", b"Content-Length: 5, 5\r\n",
-    b"Content-Length: 6\r\n", b"Content-Length: 05\r\n", b"Content-Length:  5\r\n", b"Content-Length: 99999999999999999999\r\n",
-    b"Content-Length: \r\n", b"Content-Length : 5\r\n", b"Content-Length: 5 \r\n", b"Content-Length: 5\n",
-    b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: CHUNKED\r\n", b"Transfer-Encoding: gzip, chunked\r\n",
-    b"Transfer-Encoding: identity\r\n", b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Connection: Close, x\r\n",
-    b"Connection: upgrade\r\n", b"Keep-Alive: timeout=5\r\n", b"X: a\tb  c\r\n", b"X:\r\n", b"X: \x01\r\n", b"X: \xff\r\n", b" folded\r\n",
-    b"X\r\n", b": x\r\n", b"X: y\r\r\n", b"Bad Name: x\r\n", b"Set-Cookie: a=b\r\n", b"X: " + b"y" * 200 + b"\r\n",
-]  # fmt: skip
-BODIES = [
-    b"hello", b"hell", b"hello!", b"5\r\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n", b"0\r\nX: y\r\n\r\n", b"5 \r\nhello\r\n",
-    b"5;a=b\r\nhello\r\n0\r\n\r\n", b"05\r\nhello\r\n", b"A\r\n0123456789\r\n", b"a\r\n0123456789\r\n", b"5\nhello\r\n", b"5\r\nhelloX\r\n",
-    b"5\r\nhello\n0\n\n", b"+5\r\nhello\r\n", b"0x5\r\nhello\r\n", b"000000000000000000005\r\nhello\r\n", b"0\r\n\n", b"0\r\n \r\n",
-    b"00\r\n\r\n", b"\r\n", b"", b"5\r\nhello\r\n5;" + b"x" * 400, b"0\r\nX: " + b"y" * 400,
-]  # fmt: skip
 HEADS = st.builds(
     lambda status, lines, end: status + b"".join(lines) + end,
     st.sampled_from(STATUS) | st.sampled_from(STATUS[:3]),
@@ -117,55 +88,10 @@ def dialogues(draw: st.DrawFn) -> list[Any]:
 # --- both -----------------------------------------------------------------------------------------------------------
 
 
-def run(wire: Any, steps: list[Any]) -> list[Any]:
-    """Everything that can be seen of a codec, event by event, data joined."""
-    seen: list[Any] = []
-    exchange = 0
-    for step in steps:
-        try:
-            match step:
-                case ("open", request, end):
-                    if not wire.capacity() or (exchange and not over(seen)):
-                        break
-                    exchange = wire.open(request, end)
-                    seen.append(("opened", exchange))
-                case ("send", data):
-                    if not over(seen):
-                        seen.append(("sent", wire.send(exchange, data)))
-                case ("finish", trailers):
-                    if not over(seen):
-                        wire.finish(exchange, trailers or None)
-                        seen.append(("finished",))
-                case ("receive", data):
-                    for event in wire.receive(data):
-                        last = seen[-1] if seen else None
-                        if isinstance(event, DataReceived) and isinstance(last, DataReceived):
-                            seen[-1] = DataReceived(event.exchange, bytes(last.data) + bytes(event.data))
-                        else:
-                            seen.append(event)
-        except WireMisuse as exc:
-            seen.append(("misuse", str(exc)))
-            break
-        output = wire.take_output()
-        if output:
-            seen.append(("output", output))
-    seen.append(("after", wire.capacity(), wire.closing, wire.keepalive()))
-    return seen
-
-
-def over(seen: list[Any]) -> bool:
-    for item in reversed(seen):
-        if type(item).__name__ in ("Ended", "Failed"):
-            return True
-        if isinstance(item, tuple) and item[0] == "opened":
-            return False
-    return True
-
-
 @given(dialogues())
 @settings(max_examples=examples(2000))
 def test_any_dialogue_is_the_same(steps: list[Any]) -> None:
-    strict, plain = run(H1Wire(max_head_size=LIMIT), steps), run(H11Wire(max_head_size=LIMIT), steps)
+    strict, plain = both(steps)
     assert strict == plain
 
 
