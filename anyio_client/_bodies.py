@@ -15,13 +15,13 @@ import attrs
 from ._convert import Codec
 from ._core import build
 from ._io import upload
-from ._model.given import NotGiven, Omit
+from ._model.given import NotGiven, Omit, not_given
 from ._model.options import RequestOptions
 from ._model.query import Querystring
 from ._model.request import StreamedBody
 from ._wire import multipart
 
-__all__ = ["BODY_OPTIONS", "Payload", "copy_options", "expand", "make_payload"]
+__all__ = ["BODY_OPTIONS", "Payload", "copy_options", "expand", "make_payload", "payload_nowait"]
 
 # What a body is made of: where a hook changes one of these, the body is made again.
 BODY_OPTIONS = ("json_data", "extra_json", "content", "files", "form", "compress", "progress")
@@ -75,12 +75,28 @@ def copy_options(options: RequestOptions) -> RequestOptions:
     )
 
 
+def payload_nowait(codec: Codec, options: RequestOptions) -> Payload | None:
+    """The body of a call that has none, or plain JSON; None where it is something else (see :func:`make_payload`)."""
+    if options.content is not None or options.form is not None or options.extra_json is not None or options.files:
+        return None
+    data = options.json_data
+    if data is None or isinstance(data, NotGiven):
+        return _NO_BODY
+    if options.compress is not None or options.progress is not None:
+        return None
+    if options.headers is not not_given and _own_form_type(options) is not None:
+        return None
+    if options.method in ("GET", "HEAD"):
+        build.check_body_allowed(options.method, "a JSON body")
+    return Payload(codec.encode(data), "application/json")
+
+
 async def make_payload(codec: Codec, qs: Querystring, options: RequestOptions) -> Payload:
     """The body of a call. TypeError or ValueError where it cannot be one; OSError for a path that cannot be read."""
-    payload = _NO_BODY
-    nothing = options.content is None and options.form is None and options.extra_json is None
-    if nothing and not options.files and not has_json(options):
+    payload = payload_nowait(codec, options)
+    if payload is not None:
         return payload
+    payload = _NO_BODY
     _check_one_body(options)
     form_type = _own_form_type(options)
     if options.content is not None:

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping, Set
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -27,7 +27,6 @@ from ._core.call import (
     Call,
     CallCommand,
     CallEvent,
-    CallPlan,
     CallState,
     Deliver,
     Delivery,
@@ -47,6 +46,7 @@ from ._log import logger
 from ._middleware import RequestChanges, Result
 from ._model.errors import (
     APIConnectionError,
+    APIError,
     APIResponseValidationError,
     APIStatusError,
     Attempt,
@@ -54,18 +54,18 @@ from ._model.errors import (
     Outcome,
     Phase,
 )
-from ._model.given import NotGiven
-from ._model.options import RequestOptions
-from ._model.request import Request, StreamedBody
+from ._model.given import NotGiven, not_given
+from ._model.options import RawMode, RequestOptions
+from ._model.request import Request
 from ._model.timeouts import Timeout
-from ._response import AsyncAPIResponse
+from ._requests import RequestMaker
+from ._response import AsyncAPIResponse, decode_body, is_data
 from ._streaming import ErrorEvent
-from ._wire import multipart
 
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
 
-__all__ = ["DEFAULT_ACCEPT", "CallDriver", "Recorder", "retry_wait"]
+__all__ = ["CallDriver", "Recorder", "retry_wait"]
 
 T = TypeVar("T")
 Recorder: TypeAlias = "Callable[[CallEvent, CallCommand], object]"
@@ -109,29 +109,36 @@ class _Waiting:
 
 
 class CallDriver:
-    """One call of a client: prepares requests, sends them, waits; :meth:`run` gives the response that was delivered."""
+    """One call of a client: prepares requests, sends them, waits; :meth:`run` gives the response that was delivered,
+    :meth:`result` what it becomes.
+
+    *opens*: the class of the stream whose first event belongs to the attempt.
+    """
 
     def __init__(
         self,
         client: AsyncAPIClient,
         options: RequestOptions,
+        cast_to: Any,
         *,
-        delivers: Delivery,
-        wrap: Callable[[Response, RequestOptions, int], AsyncAPIResponse[Any]],
-        open_stream: Callable[[Response, RequestOptions], Awaitable[Any]] | None = None,
+        stream: bool = False,
+        stream_cls: Any = None,
+        delivers: Delivery = Delivery.BODY,
         accept: str | None = None,
     ) -> None:
         self.client = client
-        self._now: Callable[[], float] = client._home.now
-        self._accept = accept  # of the stream class
+        self._now = client._home.check().now
+        self._cast_to = cast_to
+        self._stream = stream
+        self._stream_cls = stream_cls
+        if delivers is not Delivery.BODY or options.raw_mode is not RawMode.PARSED or client._has_own_prepare_options:
+            # Iterators inside the body are expanded once, for all attempts, all hooks and what is asked for later.
+            options = _bodies.expand(client._codec, options)
+        self.given = options
         self.options = options  # as the last attempt's hook left them
         self.retries_taken = 0
-        self._wrap = wrap  # for middleware
-        self._open_stream = open_stream
-        # Iterators inside the body are expanded once, before the first hook, for all attempts and all pages.
-        self.given = _bodies.expand(client._codec, options)
+        self._requests = RequestMaker(client, options, accept)
         self._payload: Payload | None = None
-        self._key = client._idempotency_key(options)
         self._timeout: Timeout = client._timeout if isinstance(options.timeout, NotGiven) else options.timeout
         seconds = client._deadline if isinstance(options.deadline, NotGiven) else options.deadline
         self.deadline = None if seconds is None else self._now() + seconds
@@ -141,28 +148,52 @@ class CallDriver:
         self._result: Result | None = None  # what a middleware gave in place of a response
         self._changes: RequestChanges | None = None  # what a middleware around the call did to the request
         self._history: tuple[Response, ...] = ()  # what has redirected, in this attempt
-        # Lower-case names of fields that a layer above the credentials has set or omitted, and of those with credentials.
-        self._layered: frozenset[str] = frozenset()
-        self._credentials: frozenset[str] = frozenset()
+        self._layered: frozenset[str] = (
+            frozenset()
+        )  # lower-case names that a layer above the credentials has set or omitted
         self._not_authorized: CallEvent | None = None  # what the machine is to hear, once the middleware is through
         self._keeps_deadline: bool = getattr(client._transport, "keeps_deadline", False)
-        self._plan = CallPlan(
-            max_retries=self._max_retries,
-            policy=client._retry,
-            deadline=self.deadline,
-            delivers=delivers,
-            idempotency_header=client.idempotency_header or "Idempotency-Key",
-            authorize=client._auth is not None,
-            follow_redirects=client._follows(options),
-            allow_insecure_redirects=client.allow_insecure_redirects,
-        )
+        self._plan = client._plan_of(delivers, self._max_retries, self.deadline, options)
         self._call = Call(self._plan, random.random)
-        self._step = self._recorded_step() or self._call.step
+        self._debug = logger.isEnabledFor(logging.DEBUG)
+        self._step = self._call.step if client._record is None and not self._debug else self._recorded_step()
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """What each attempt met, so far."""
         return self._call.attempts
+
+    async def result(self) -> Any:
+        """What the call gives: the decoded object, a stream, a response. Errors know the attempts."""
+        response = await self.run()
+        if isinstance(response, Result):
+            return response.value
+        client, cast_to = self.client, self._cast_to
+        try:
+            process: Any = client._process_response
+            if (
+                getattr(process, "is_default", False)
+                and not self._stream
+                and response.is_read
+                and self.options.raw_mode is RawMode.PARSED
+                and is_data(cast_to)
+            ):
+                value = decode_body(client, response, cast_to, self.options)  # what the hook would do, at once
+                parser = self.options.post_parser
+                return value if parser is not_given else parser(value) if callable(parser) else value
+            return await process(
+                cast_to=cast_to,
+                options=self.options,
+                response=response,
+                stream=self._stream,
+                stream_cls=self._stream_cls,
+                retries_taken=self.retries_taken,
+            )
+        except BaseException as exc:
+            if isinstance(exc, APIError):
+                exc.attempts = self.attempts
+            await response.dispose()
+            raise
 
     async def run(self) -> Response | Result:
         """The delivered response, or what a middleware gave in its place; or our error.
@@ -170,13 +201,18 @@ class CallDriver:
         Whatever else is raised comes from the user's own code.
         """
         try:
-            try:
-                request = await (self._prepare(0) if self.deadline is None else self._within(self._prepare, 0))
-            except _Passed:
-                raise self._passed("before the first attempt, while the request was prepared") from None
-            if self.client._call_ring is None:
-                return await self._delivered(await self._run(request))
-            return await self._run_in_ring(request)
+            request = self._prepare_nowait()
+            if request is None:
+                try:
+                    request = await self._within(self._prepare, 0)
+                except _Passed:
+                    raise self._passed("before the first attempt, while the request was prepared") from None
+            if self.client._call_ring is not None:
+                return await self._run_in_ring(request)
+            end = await self._run(request)
+            if type(end) is Deliver and self._result is None:
+                return self._kept()
+            return await self._delivered(end)
         except BaseException:
             if self._response is not None:
                 await self._response.dispose()
@@ -190,7 +226,11 @@ class CallDriver:
             if kind is Send:
                 event = await self._attempt(command.request)  # type: ignore[union-attr]
             elif kind is Read:
-                event = await self._read()
+                assert self._response is not None
+                if self._plan.delivers is Delivery.FIRST_EVENT or not self._response.read_nowait():
+                    event = await self._read()
+                else:
+                    event = ResultReady(self._now())
             elif kind is Deliver or kind is Reject:
                 return command  # type: ignore[return-value]
             elif kind is Wait:
@@ -202,23 +242,43 @@ class CallDriver:
                 raise self._failure(command)
             command = self._step(event)
 
+    @property
+    def response(self) -> Response | None:
+        """The response that the result was made of; None where a middleware gave a result of its own."""
+        return None if self._result is not None else self._response
+
+    def _wrap(self, response: Response) -> AsyncAPIResponse[Any]:
+        """The response as a middleware sees it, and the hook :meth:`_process_response` by default."""
+        return self.client._wrap(
+            self._cast_to, self.options, response, self._stream, self._stream_cls, self.retries_taken
+        )
+
+    async def _open_first(self, response: Response) -> None:
+        """Open the stream, and wait for its first event."""
+        wrapper = self.client._wrap(self._cast_to, self.options, response, True, self._stream_cls, 0)
+        opened = await wrapper.parse()
+        await opened.wait_for_first()
+        response.opened_stream = opened
+
     async def _delivered(self, end: Deliver | Reject) -> Response | Result:
         """What the call gives. The error for an answer that is none."""
         if type(end) is Reject:
             raise await self._status_error(end)
         if self._result is not None:
             return self._result
-        assert self._response is not None
-        self._response.attempts = self._call.attempts
-        self._response.deadline, self._response.given = self.deadline, self.given
-        return self._response
+        return self._kept()
 
-    def _recorded_step(self) -> Callable[[CallEvent], CallCommand] | None:
-        """The machine's step, with a record of the call, if anybody wants one."""
-        record = self.client._record
-        debug = self._debug = logger.isEnabledFor(logging.DEBUG)
-        if record is None and not debug:
-            return None
+    def _kept(self) -> Response:
+        """The response, with what belongs to the call."""
+        response = self._response
+        assert response is not None
+        response.attempts = self._call.attempts
+        response.deadline, response.given = self.deadline, self.given
+        return response
+
+    def _recorded_step(self) -> Callable[[CallEvent], CallCommand]:
+        """The machine's step, with a record of the call."""
+        record, debug = self.client._record, self._debug
 
         def step(event: CallEvent) -> CallCommand:
             command = self._call.step(event)
@@ -244,7 +304,8 @@ class CallDriver:
             if end is not None:  # called again: another run
                 await self._drop_response()
                 self._call = Call(self._call.plan, random.random)
-                self._step = self._recorded_step() or self._call.step
+                plain = self.client._record is None and not self._debug
+                self._step = self._call.step if plain else self._recorded_step()
                 self._result, self.retries_taken, self._history = None, 0, ()
             end = Deliver(())  # from here on a run has begun, whatever becomes of it
             self._changes = RequestChanges.between(before, request)
@@ -299,7 +360,7 @@ class CallDriver:
                 sent.append(request)
                 try:
                     with waiting.elsewhere():
-                        response = await self._send(request)
+                        response = await self._sending(request)
                 except _Passed:
                     raise self._passed("while the request was sent") from None
                 except APIConnectionError as exc:
@@ -308,6 +369,7 @@ class CallDriver:
                         raise
                     command = self._step(failed)
                 else:
+                    self._take(response)
                     head = HeadReceived(self._now(), time.time(), response.head, request=request)
                     if not self._call.resends(head):
                         return self._shown()
@@ -355,7 +417,7 @@ class CallDriver:
     def _shown(self) -> AsyncAPIResponse[Any]:
         """The response as a middleware sees it."""
         assert self._response is not None
-        self._wrapper = self._wrap(self._response, self.options, self.retries_taken)
+        self._wrapper = self._wrap(self._response)
         return self._wrapper
 
     async def _take_given(self, given: object, request: Request) -> Response | None:
@@ -412,37 +474,51 @@ class CallDriver:
         try:
             if self._response is not None:
                 await self._leave_response()
-            response = await self._send(request)
+            response = await self._sending(request)
         except APIConnectionError as exc:
             return self._failed(exc, request)
         except _Passed:
             return Expired(self._now(), Outcome.UNKNOWN)
+        self._take(response)
         return self._head(response, None)
 
-    async def _send(self, request: Request) -> Response:
-        """One request on the wire, the head of its answer."""
+    def _sending(self, request: Request) -> Awaitable[Response]:
+        """One request on the wire, the head of its answer. Nothing is done until it is awaited."""
         client = self.client
-        transport = client._transport
-        if self._credentials:
-            request.credentials |= self._credentials  # a middleware may have made it anew
-        if not getattr(client._prepare_request, "does_nothing", False):
-            await self._within(client._prepare_request, request)
+        if not (self._keeps_deadline and getattr(client._prepare_request, "is_default", False)):
+            return self._send_with_care(request)
+        if self._requests.credentials or self._debug or type(request.body) is not bytes:
+            self._check(request)
+        return client._transport.send(request, timeout=self._timeout, deadline=self.deadline)
+
+    async def _send_with_care(self, request: Request) -> Response:
+        """The same with a hook, or over a transport that keeps no deadline."""
+        await self._within(self.client._prepare_request, request)
         if not self._keeps_deadline:
             build.frame(request)  # our own connections do it themselves
-        if not request.can_be_sent:
+        self._check(request)
+        if self._keeps_deadline:
+            return await self.client._transport.send(request, timeout=self._timeout, deadline=self.deadline)
+        return await self._within(self._send_foreign, request, self._timeout)
+
+    def _check(self, request: Request) -> None:
+        """The last look at a request."""
+        credentials = self._requests.credentials
+        if credentials:
+            request.credentials |= credentials  # a middleware may have made it anew
+        if type(request.body) is not bytes and not request.can_be_sent:
             raise RuntimeError("this body was sent before and cannot be made again: pass bytes, a list or a callable")
         if self._debug:
             logger.debug("send %s %s", request.method, request.url.redacted)
-        if self._keeps_deadline:
-            response = await transport.send(request, timeout=self._timeout, deadline=self.deadline)
-        else:
-            response = await self._within(self._send_foreign, request, self._timeout)
+
+    def _take(self, response: Response) -> None:
+        """This is the response of the call, until another one comes."""
         self._response = response
         response.history = self._history
-        response.max_decompression_ratio = client.max_decompression_ratio
+        response.max_decompression_ratio = self.client.max_decompression_ratio
         if self._debug:
-            logger.debug("status %d from %s (%s)", response.status_code, request.url.origin, response.timings)
-        return response
+            assert response.request is not None  # every transport's answer has one
+            logger.debug("status %d from %s (%s)", response.status_code, response.request.url.origin, response.timings)
 
     def _head(self, response: Response, sent: Request | None) -> HeadReceived:
         """The event for an answer that is to be judged."""
@@ -510,7 +586,7 @@ class CallDriver:
         except APIResponseValidationError as exc:
             return AttemptFailed(self._now(), exc, self._call.outcome_so_far, retryable=False)
         refreshable = build.put_credentials(request, fields, self._layered)
-        self._credentials |= request.credentials
+        self._requests.credentials |= request.credentials
         return Authorized(self._now(), request, refreshable)
 
     async def _refresh(self, auth: Auth, request: Request, refused: Response | None) -> Mapping[str, str] | None:
@@ -546,8 +622,8 @@ class CallDriver:
         response = self._response
         assert response is not None
         try:
-            if self._open_stream is not None:
-                await self._within(self._open_stream, response, self.options)
+            if self._plan.delivers is Delivery.FIRST_EVENT:
+                await self._within(self._open_first, response)
             elif self._keeps_deadline:
                 await response.read()
             else:
@@ -623,11 +699,24 @@ class CallDriver:
 
     # -- requests
 
+    def _prepare_nowait(self) -> Request | None:
+        """The first request, where nothing is to be waited for."""
+        client = self.client
+        if client._has_own_prepare_options:
+            return None
+        payload = self._payload = _bodies.payload_nowait(client._codec, self.given)
+        if payload is None:
+            return None
+        request = self._requests.make(self.given, payload, 0)
+        self._layered = self._requests.layered
+        return request
+
     async def _prepare(self, retries_taken: int) -> Request:
         """The request of one attempt, hooks included."""
         client = self.client
         options, payload = self.given, self._payload
         if payload is None:
+            options = self.given = _bodies.expand(client._codec, options)
             payload = self._payload = await _bodies.make_payload(client._codec, client.qs, options)
         if client._has_own_prepare_options:
             # What the hook returns or changes holds for this attempt only.
@@ -640,76 +729,13 @@ class CallDriver:
             self._timeout = client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
             self._call.plan = attrs.evolve(self._call.plan, follow_redirects=client._follows(options))
         self.options = options
-        request = self._build(options, payload, retries_taken)
+        request = self._requests.make(options, payload, retries_taken)
+        self._layered = self._requests.layered
         if self._changes is not None:
             self._changes.apply(request)
             self._layered |= self._changes.names
         return request
 
-    def _build(self, options: RequestOptions, payload: Payload, retries_taken: int) -> Request:
-        client = self.client
-        params: Mapping[str, object] = {} if isinstance(options.params, NotGiven) else options.params
-        url, foreign = client._url_of(options.url, params)
-        below = client._headers_below()
-        self._credentials = credentials = client._credential_names
-        headers, omitted = build.build_headers(
-            below, options.headers, foreign=foreign, credentials=credentials, kept=client._kept_headers
-        )
-        own = frozenset[str]() if isinstance(options.headers, NotGiven) else {name.lower() for name in options.headers}
-        if self._accept is not None and "accept" not in own and headers.get("accept") == DEFAULT_ACCEPT:
-            headers["Accept"] = self._accept
-        if url.userinfo is not None:
-            if "authorization" not in own:
-                user, password = url.credentials or ("", "")
-                headers["Authorization"] = build.basic_credentials(user, password)
-            url = url.replace(userinfo=False)
-        request = Request(options.method, url, headers=headers, content=b"")
-        if client._auth is not None:
-            below_auth = client._names_below_auth
-            above = own.union(name.lower() for name in client._custom_headers)
-            layered = (name.lower() for name in headers)
-            self._layered = omitted.union(name for name in layered if name not in below_auth or name in above)
-        if payload.body is not None:
-            _describe(request, payload, own, omitted)
-        count_header = None if foreign else client.retry_count_header
-        if count_header and count_header not in headers and count_header.lower() not in omitted:
-            headers[count_header] = str(retries_taken)
-        key, key_header = self._key, client.idempotency_header or "Idempotency-Key"
-        if options.idempotency_key is not self.given.idempotency_key:
-            key = client._idempotency_key(options)
-        is_generated = isinstance(options.idempotency_key, NotGiven)
-        if key is not None and not (is_generated and key_header.lower() in omitted):
-            headers.setdefault(key_header, key)
-        if options.expect_continue and request.has_content and "expect" not in omitted:
-            headers.setdefault("Expect", "100-continue")
-        request.on_informational, request.trailers = options.on_informational, options.trailers
-        request.carrier = self.given.carrier
-        if not getattr(client._validate_headers, "does_nothing", False):
-            client._validate_headers(headers, omitted)
-        return request
-
-
-def _describe(request: Request, payload: Payload, own: Set[str], omitted: Set[str]) -> None:
-    """Put the body on the request, and the fields that describe it. *own*: names of fields that the request sets itself."""
-    body, headers = payload.body, request.headers
-    assert body is not None
-    # Where a hook has read it, to sign it, the next attempt sends what was read.
-    request.body = body.content if isinstance(body, StreamedBody) and body.content is not None else body
-    if payload.content_type is not None and "content-type" not in omitted:
-        ours = "content-type" not in own and (payload.replaces or "content-type" not in headers)
-        if ours or (payload.boundary is not None and _wants_boundary(headers["content-type"])):
-            headers["Content-Type"] = payload.content_type
-    if payload.coding is not None:
-        if "content-encoding" in headers:
-            raise ValueError("compress= sets Content-Encoding: the headers must not set it too")
-        headers["Content-Encoding"] = payload.coding
-
-
-def _wants_boundary(content_type: str) -> bool:
-    return multipart.is_form_data(content_type) and multipart.boundary_of(content_type) is None
-
-
-DEFAULT_ACCEPT = "application/json"
 
 # Seconds that the rest of an answer 401 is waited for before fresh credentials are asked for.
 REFUSAL_TIME = 1.0

@@ -7,7 +7,7 @@ import functools
 import inspect
 import types
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar, cast, get_origin
 
@@ -15,8 +15,9 @@ import anyio
 import attrs
 import cattrs
 
+from . import _bodies
 from ._auth import Auth, auth_of
-from ._calling import DEFAULT_ACCEPT, CallDriver, Recorder, retry_wait
+from ._calling import CallDriver, Recorder, retry_wait
 from ._configuration import (
     Home,
     check_transport,
@@ -27,8 +28,8 @@ from ._configuration import (
 )
 from ._convert import Codec
 from ._core import retry as _retry
-from ._core.build import KeptHeaders, build_url
-from ._core.call import Delivery
+from ._core.build import KeptHeaders
+from ._core.call import CallPlan, Delivery
 from ._core.messages import find_message
 from ._core.retry import RetryPolicy
 from ._io.response import Response
@@ -43,6 +44,7 @@ from ._model.snapshot import Snapshot
 from ._model.timeouts import DEFAULT_TIMEOUT, Timeout, check_seconds
 from ._model.url import URL, refuse_scheme
 from ._pages import AsyncPage
+from ._requests import DEFAULT_ACCEPT, KnownRequests
 from ._resource import (
     ResourceView,
     async_to_raw_response_wrapper,
@@ -81,9 +83,9 @@ _CONFIGURATION = (
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def does_nothing(hook: F) -> F:
-    """Marks a hook that need not be called; whatever stands in its place has no mark."""
-    hook.does_nothing = True  # type: ignore[attr-defined]
+def default(hook: F) -> F:
+    """Marks what a hook does by default, which need not be called for it; whatever stands in its place has no mark."""
+    hook.is_default = True  # type: ignore[attr-defined]
     return hook
 
 
@@ -165,7 +167,8 @@ class AsyncAPIClient(Verbs):
     # -- configuration
 
     def _configure(self, values: Mapping[str, Any]) -> None:
-        self._known_urls: dict[str, tuple[URL, bool]] = {}  # of paths that were asked for
+        self._known_requests = KnownRequests()
+        self._known_plans: dict[tuple[object, ...], CallPlan] = {}
         self._known_below: Mapping[str, str | Omit] | None = None  # the fields below the request's own
         # The base URL first: its userinfo counts as auth, which auth= overrides.
         for name, value in sorted(values.items(), key=lambda item: item[0] != "base_url"):
@@ -328,11 +331,12 @@ class AsyncAPIClient(Verbs):
         """Hook, once an attempt: change the options of this attempt, or return others."""
         return options
 
-    @does_nothing
+    @default
     async def _prepare_request(self, request: Request) -> None:
         """Hook, once a send: the last look at the request, for example to sign it. Redirects are sends too, also those to
         another origin, for which ``request.url`` is to be looked at; Host is not set yet."""
 
+    @default
     async def _process_response(
         self,
         *,
@@ -361,7 +365,7 @@ class AsyncAPIClient(Verbs):
         """Hook, once, when raised: the error for a status that is no success."""
         return status_error_class(response.status_code)(err_msg, response=response, body=body)
 
-    @does_nothing
+    @default
     def _validate_headers(self, headers: Headers, omitted: frozenset[str]) -> None:
         """Hook, once an attempt: raise if a needed header is missing. *omitted*: lower-case names left out on purpose."""
 
@@ -388,36 +392,55 @@ class AsyncAPIClient(Verbs):
             **self._custom_headers,
         }
 
+    def _is_usual(self) -> bool:
+        """Whether nobody, a subclass or a patch, has a say in what is below the request."""
+        cls, base = type(self), AsyncAPIClient
+        return (
+            cls.default_headers is base.default_headers
+            and cls.auth_headers is base.auth_headers
+            and cls.user_agent is base.user_agent
+            and cls.platform_headers is base.platform_headers
+            and "platform_headers" not in self.__dict__
+            and cls.default_query is base.default_query
+            and cls.qs is base.qs
+            and cls.base_url is base.base_url
+        )
+
     def _headers_below(self) -> Mapping[str, str | Omit]:
         """``default_headers``, made once where no subclass has a say in it."""
-        cls, base = type(self), AsyncAPIClient  # looked at each time: somebody may patch them
-        if (
-            cls.default_headers is not base.default_headers
-            or cls.auth_headers is not base.auth_headers
-            or cls.user_agent is not base.user_agent
-            or "platform_headers" in self.__dict__
-            or cls.platform_headers is not base.platform_headers
-        ):
+        if not self._is_usual():
             return self.default_headers
         if self._known_below is None:
             self._known_below = self.default_headers
         return self._known_below
 
-    def _url_of(self, path: str | URL, params: Mapping[str, object]) -> tuple[URL, bool]:
-        """The URL of a request, and whether it leads to another origin; remembered for paths without parameters."""
-        cls, base = type(self), AsyncAPIClient
-        is_own = (
-            cls.default_query is not base.default_query or cls.qs is not base.qs or cls.base_url is not base.base_url
+    def _plan_of(
+        self, delivers: Delivery, max_retries: int, deadline: float | None, options: RequestOptions
+    ) -> CallPlan:
+        """What does not change during a call; the same one for calls that look alike."""
+        follows = self._follows(options)
+        key = (
+            delivers,
+            max_retries,
+            self.idempotency_header,
+            self._auth is None,
+            follows,
+            self.allow_insecure_redirects,
         )
-        plain = type(path) is str and not params and not is_own
-        if plain and (known := self._known_urls.get(path)) is not None:  # type: ignore[arg-type]
-            return known
-        made = build_url(self.base_url, path, default_query=self.default_query, params=params, qs=self.qs)
-        if plain:
-            if len(self._known_urls) >= MAX_KNOWN_URLS:
-                self._known_urls.clear()
-            self._known_urls[str(path)] = made
-        return made
+        plan = self._known_plans.get(key)
+        if plan is None:
+            if len(self._known_plans) >= MAX_KNOWN_PLANS:
+                self._known_plans.clear()
+            plan = self._known_plans[key] = CallPlan(
+                max_retries=max_retries,
+                policy=self._retry,
+                delivers=delivers,
+                idempotency_header=self.idempotency_header or "Idempotency-Key",
+                authorize=self._auth is not None,
+                follow_redirects=follows,
+                allow_insecure_redirects=self.allow_insecure_redirects,
+            )
+        return plan if deadline is None else attrs.evolve(plan, deadline=deadline)
 
     @property
     def default_query(self) -> Mapping[str, object]:
@@ -448,67 +471,38 @@ class AsyncAPIClient(Verbs):
         stream_cls: Any = None,
     ) -> Any:
         """Make one call, retries included; its result as *cast_to*, or as a *stream_cls* where *stream* is True."""
-        return (await self._call(cast_to, RequestOptions.of(options), stream, stream_cls))[0]
+        return await self._make_call(cast_to, RequestOptions.of(options), stream, stream_cls).result()
 
-    async def _call(
-        self, cast_to: Any, options: RequestOptions, stream: bool, stream_cls: Any
-    ) -> tuple[Any, Response | None, RequestOptions]:
+    def _make_call(self, cast_to: Any, options: RequestOptions, stream: bool, stream_cls: Any) -> CallDriver:
+        """The call, its arguments checked."""
         if self._closed:
             raise RuntimeError("this client has been closed")
-        self._home.check()
-        if not isinstance(options.headers, NotGiven):
+        if options.headers is not not_given and not isinstance(options.headers, NotGiven):
             headers, mode = take_raw_mode(options.headers)
             if mode is not RawMode.PARSED:
                 options = attrs.evolve(options, headers=headers, raw_mode=mode)
-        if not stream and isinstance(cast_to, type) and issubclass(cast_to, AsyncStream):
-            raise TypeError(
-                f"cast_to={cast_to.__name__} is a stream class: pass stream=True, stream_cls={cast_to.__name__}"
-            )
-        if not isinstance(cast_to, type) and get_origin(cast_to) is None and hasattr(cast_to, "__attrs_attrs__"):
+        if isinstance(cast_to, type):
+            if not stream and issubclass(cast_to, AsyncStream):
+                name = cast_to.__name__
+                raise TypeError(f"cast_to={name} is a stream class: pass stream=True, stream_cls={name}")
+        elif get_origin(cast_to) is None and hasattr(cast_to, "__attrs_attrs__"):
             raise TypeError(f"cast_to= takes a class, not an instance of {type(cast_to).__name__}")
+        if not stream and stream_cls is None:
+            delivers = Delivery.HEAD if options.raw_mode is RawMode.STREAMED else Delivery.BODY
+            return CallDriver(self, options, cast_to, delivers=delivers)
         stream_class: Any = (get_origin(stream_cls) or stream_cls) if stream_cls is not None else AsyncStream
         if not (isinstance(stream_class, type) and issubclass(stream_class, AsyncStream)):
             raise TypeError(f"stream_cls= takes a subclass of AsyncStream, not {stream_cls!r}")
         delivers = Delivery.BODY
-        open_stream: Callable[[Response, RequestOptions], Awaitable[None]] | None = None
         if options.raw_mode is RawMode.STREAMED:
             delivers = Delivery.HEAD
         elif stream:
-            delivers = Delivery.HEAD
-            if stream_class.wait_first_event and options.raw_mode is RawMode.PARSED:
-                delivers = Delivery.FIRST_EVENT
-
-                async def open_first(response: Response, options: RequestOptions) -> None:
-                    wrapper = self._wrap(cast_to, options, response, True, stream_cls, 0)
-                    opened = await wrapper.parse()
-                    await opened.wait_for_first()
-                    response.opened_stream = opened
-
-                open_stream = open_first
-
-        def wrap(response: Response, options: RequestOptions, retries_taken: int) -> AsyncAPIResponse[Any]:
-            return self._wrap(cast_to, options, response, stream, stream_cls, retries_taken)
-
+            first = stream_class.wait_first_event and options.raw_mode is RawMode.PARSED
+            delivers = Delivery.FIRST_EVENT if first else Delivery.HEAD
         accept: str | None = stream_class.accept if stream else None
-        driver = CallDriver(self, options, delivers=delivers, wrap=wrap, open_stream=open_stream, accept=accept)
-        response = await driver.run()
-        if isinstance(response, Result):
-            return response.value, None, driver.given
-        try:
-            result = await self._process_response(
-                cast_to=cast_to,
-                options=driver.options,
-                response=response,
-                stream=stream,
-                stream_cls=stream_cls,
-                retries_taken=driver.retries_taken,
-            )
-        except BaseException as exc:
-            if isinstance(exc, APIError):
-                exc.attempts = driver.attempts
-            await response.dispose()
-            raise
-        return result, response, driver.given
+        return CallDriver(
+            self, options, cast_to, stream=stream, stream_cls=stream_cls, delivers=delivers, accept=accept
+        )
 
     async def _reopen(self, options: RequestOptions, deadline: float | None, *, accept: str | None = None) -> Response:
         """One more call, of which nothing but the head is wanted yet: for streams and downloads that go on."""
@@ -517,10 +511,7 @@ class AsyncAPIClient(Verbs):
         left = None if deadline is None else max(deadline - anyio.current_time(), 1e-9)
         options = attrs.evolve(options, deadline=left)
 
-        def wrap(response: Response, options: RequestOptions, retries_taken: int) -> AsyncAPIResponse[Any]:
-            return self._wrap(object, options, response, False, None, retries_taken)
-
-        response = await CallDriver(self, options, delivers=Delivery.HEAD, wrap=wrap, accept=accept).run()
+        response = await CallDriver(self, options, object, delivers=Delivery.HEAD, accept=accept).run()
         if isinstance(response, Result):
             raise TypeError("a middleware gave no response where the rest of an earlier one was asked for")
         return response
@@ -529,11 +520,16 @@ class AsyncAPIClient(Verbs):
         # Not page[model], which a subclass that left out the type argument (class Pets(CursorPage)) would refuse.
         cast_to: Any = types.GenericAlias(get_origin(page) or page, (model,))
         parser = options.post_parser
-        result, response, sent = await self._call(cast_to, attrs.evolve(options, post_parser=not_given), False, None)
+        # Iterators inside the body are expanded once, for all pages.
+        call = self._make_call(
+            cast_to, _bodies.expand(self._codec, attrs.evolve(options, post_parser=not_given)), False, None
+        )
+        result = await call.result()
+        response = call.response
         if response is None:
             return result  # a middleware's own
         # Whoever asked for a raw page has it.
-        sent = attrs.evolve(sent, raw_mode=RawMode.PARSED, post_parser=parser)
+        sent = attrs.evolve(call.given, raw_mode=RawMode.PARSED, post_parser=parser)
 
         def with_origin(made: Any) -> Any:
             for name, value in (("_client", self), ("_model", model), ("_options", sent), ("_response", response)):
@@ -618,4 +614,4 @@ class AsyncAPIClient(Verbs):
 
 
 _DEFAULT_QS = Querystring()
-MAX_KNOWN_URLS = 500
+MAX_KNOWN_PLANS = 100

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable, Mapping
-
-import anyio
-import anyio.lowlevel
+from collections.abc import Mapping
 
 from ._convert import Codec
-from ._io.clock import loop_finder, time_source
+from ._io.event_loop import EventLoop
 from ._model.given import Omit
 from ._model.headers import Headers
 from .transports._protocol import Transport
@@ -28,27 +25,26 @@ __all__ = [
 class Home:
     """The event loop that a client and its copies belong to: the one that first used them."""
 
-    __slots__ = ("_find", "_token", "now")
+    __slots__ = ("_loop",)
 
     def __init__(self) -> None:
-        self._token: object = None
-        self._find: Callable[[], object] = anyio.lowlevel.current_token
-        self.now: Callable[[], float] = anyio.current_time
+        self._loop: EventLoop | None = None
 
-    def check(self) -> None:
-        if self._token is None:
-            self._token = anyio.lowlevel.current_token().native_token
-            self._find = loop_finder(self._token)
-            self.now = time_source()
-            return
+    def check(self) -> EventLoop:
+        """The loop that runs. RuntimeError where it is another than before."""
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = EventLoop()
+            return loop
         try:
-            found = self._find()
+            found = loop.find()
         except RuntimeError:  # another kind of loop
             found = None
-        if found is not self._token:
+        if found is not loop.token:
             raise RuntimeError(
                 "this client was first used in another event loop (or thread): make one client for each event loop"
             )
+        return loop
 
 
 def check_transport(given: object) -> Transport:

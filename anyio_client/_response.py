@@ -20,12 +20,13 @@ from ._model.request import Request
 from ._model.timeouts import Timings
 from ._model.url import URL
 from ._streaming import AsyncStream, item_type_of
+from ._wire import json as _json
 from ._wire.text import charset_of
 
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
 
-__all__ = ["AsyncAPIResponse", "BaseAPIResponse"]
+__all__ = ["AsyncAPIResponse", "BaseAPIResponse", "decode_body", "is_data"]
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -146,7 +147,8 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         if cast_to is None or cast_to is type(None):
             await self.http_response.aclose()
             return None
-        value = self._decode(await self.http_response.read(), cast_to)
+        await self.http_response.read()
+        value = decode_body(self._client, self.http_response, cast_to, self._options)
         post_parser = self._options.post_parser
         return post_parser(value) if callable(post_parser) else value
 
@@ -164,44 +166,6 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
             self._opened = opened
         return self._opened
 
-    def _decode(self, body: bytes, cast_to: Any) -> Any:
-        raw = self.http_response
-        if cast_to is bytes:
-            return body
-        if cast_to is str:
-            return raw.text
-        if cast_to is bool and body.strip().lower() in (b"true", b"false"):
-            return body.strip().lower() == b"true"
-        if not body or raw.status_code in (204, 205):
-            try:
-                return self._client._codec.decode(None, cast_to, strict=True)
-            except DoesNotFit:
-                message = f"The answer has no body (status {raw.status_code}), which does not fit {_name(cast_to)}."
-                raise APIResponseValidationError(message, response=raw) from None
-        try:
-            value = raw.json()
-        except ValueError as exc:
-            raise self._no_json(exc) from exc
-        page: Any = get_origin(cast_to) or cast_to
-        is_page = hasattr(page, "_from_json")
-        try:
-            prepared = page._from_json(value) if is_page else value
-            return self._client._codec.decode(prepared, cast_to, strict=self._client._is_strict(self._options))
-        except DoesNotFit as exc:
-            problems = [page._problem(p, value) for p in exc.problems] if is_page else exc.problems
-            raise DecodeError.of([f"${problem}" for problem in problems], raw, value) from exc
-
-    def _no_json(self, exc: ValueError) -> APIResponseValidationError:
-        raw = self.http_response
-        media_type = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
-        kind = (
-            "invalid JSON"
-            if "json" in media_type
-            else f"{one_line(media_type) or 'an answer of no known type'}, no JSON"
-        )
-        hint = " For a stream pass stream=True." if media_type == "text/event-stream" else ""
-        return APIResponseValidationError(f"The server sent {kind}: {exc}.{hint}", response=raw, body=raw.text)
-
     async def read(self) -> bytes:
         """The decoded body, read to its end and kept."""
         return await self.http_response.read()
@@ -217,7 +181,7 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         try:
             return self.http_response.json()
         except ValueError as exc:
-            raise self._no_json(exc) from exc
+            raise _no_json(self.http_response, exc) from exc
 
     async def close(self) -> None:
         """Give up the body, if it is not read; the connection is free again. May be called twice."""
@@ -268,8 +232,54 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         await self.close()
 
 
+def is_data(cast_to: Any) -> bool:
+    """Whether *cast_to* is a class that a body is decoded into, and no response and not None."""
+    return type(cast_to) is type and not issubclass(cast_to, _NO_DATA)
+
+
+def decode_body(client: AsyncAPIClient, raw: Response, cast_to: Any, options: RequestOptions) -> Any:
+    """The body of *raw*, which has been read, as *cast_to*. Our errors where it does not fit."""
+    body = raw.content
+    if cast_to is bytes:
+        return body
+    if cast_to is str:
+        return raw.text
+    if cast_to is bool and body.strip().lower() in (b"true", b"false"):
+        return body.strip().lower() == b"true"
+    if not body or raw.head.status_code in (204, 205):
+        try:
+            return client._codec.decode(None, cast_to, strict=True)
+        except DoesNotFit:
+            message = f"The answer has no body (status {raw.status_code}), which does not fit {_name(cast_to)}."
+            raise APIResponseValidationError(message, response=raw) from None
+    try:
+        value = _json.loads(body)
+    except ValueError as exc:
+        raise _no_json(raw, exc) from exc
+    page: Any = cast_to if type(cast_to) is type else get_origin(cast_to) or cast_to
+    is_page = hasattr(page, "_from_json")
+    try:
+        prepared = page._from_json(value) if is_page else value
+        return client._codec.decode(prepared, cast_to, strict=client._is_strict(options))
+    except DoesNotFit as exc:
+        problems = [page._problem(p, value) for p in exc.problems] if is_page else exc.problems
+        raise DecodeError.of([f"${problem}" for problem in problems], raw, value) from exc
+
+
+def _no_json(raw: Response, exc: ValueError) -> APIResponseValidationError:
+    media_type = raw.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = (
+        "invalid JSON" if "json" in media_type else f"{one_line(media_type) or 'an answer of no known type'}, no JSON"
+    )
+    hint = " For a stream pass stream=True." if media_type == "text/event-stream" else ""
+    return APIResponseValidationError(f"The server sent {kind}: {exc}.{hint}", response=raw, body=raw.text)
+
+
 def _name(cast_to: Any) -> str:
     return getattr(cast_to, "__name__", None) or str(cast_to)
+
+
+_NO_DATA = (BaseAPIResponse, Response, type(None))
 
 
 class TextIterator:

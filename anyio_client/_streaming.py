@@ -78,7 +78,9 @@ class ErrorEvent(Exception):
         self.status_code = status_code
 
 
-# What a subclass may answer; none of it is awaited.
+# What a subclass may say about each event ...
+_LOOKS = ("is_terminal", "is_last", "is_skipped", "error_of", "value_of")
+# ... and what it may answer at all; none of it is awaited.
 _QUESTIONS = ("is_terminal", "is_last", "is_skipped", "error_of", "value_of", "fold", "resume_options")
 
 
@@ -133,7 +135,14 @@ class AsyncStream(Generic[T]):
         self._resumed_from: str | None = None
         self._cut: APIConnectionError | None = None  # what is being resumed from
         self._told: float | None = None  # seconds that the server asked to wait before a reconnect
+        self._strict = client._is_strict(options)
         self._folds = type(self).fold is not AsyncStream.fold
+        # Whether a subclass, or an instance's own attribute, looks at each event: else most are items at once.
+        cls = type(self)
+        self._looks = (
+            any(getattr(cls, name) is not getattr(AsyncStream, name) for name in _LOOKS)
+            or type(self._decoder) is not SSEDecoder
+        )
 
     # -- what a subclass may say
 
@@ -234,6 +243,18 @@ class AsyncStream(Generic[T]):
         if self._over and not self._events and self._cut is None:
             raise StopAsyncIteration
         try:
+            if self._events and not self._looks and self._cut is None:
+                event = self._events[0]
+                data = event.data
+                if event.event != "error" and data != self.terminator and '"error"' not in data:
+                    self._events.popleft()
+                    if self._resumes and self.last_event_id != self._resumed_from:
+                        self._resumes = 0  # a new row, unless the server says the same thing again
+                    item = self._item(event)
+                    if self._folds:
+                        self.state = self.fold(self.state, item)
+                    self._given += 1
+                    return item
             event = await self._next_or_resumed()
             if event is not None and not self.is_terminal(event):
                 failure = self._error_of(event)
@@ -420,7 +441,7 @@ class AsyncStream(Generic[T]):
             message = f"{self._where(event)} is not JSON: {exc}."
             raise APIResponseValidationError(message, response=self.response, body=event.data) from exc
         try:
-            item: T = self._client._codec.decode(value, cast_to, strict=self._client._is_strict(self._options))
+            item: T = self._client._codec.decode(value, cast_to, strict=self._strict)
         except DoesNotFit as exc:
             raise DecodeError.of([f"${p}" for p in exc.problems], self.response, value) from exc
         return item

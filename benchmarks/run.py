@@ -1,211 +1,184 @@
-"""Client CPU and Python function calls for one operation, beside httpx2 and aiohttp in the same run.
+"""Client CPU, function calls, memory and import time, beside other clients in the same run, and against our targets.
 
-Times of different minutes do not compare on a shared machine, so every round runs every client once, each in a fresh
-process, and the ratio is to httpx2 in the same round. See ``--help``.
+Times of different minutes do not compare on a shared machine. So a round starts every client in a fresh process, and
+each workload goes round all of them in short slices; a ratio is of figures of the same round. See ``--help``.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
-import importlib.metadata
-import importlib.util
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from peers import COUNTED, LOOPS, OPERATIONS, PEERS
-
-Round: TypeAlias = dict[tuple[str, str], dict[str, Any]]  # (loop, peer): what peers.py printed
+import attrs
+import report
+from machine import Machine, sources
+from processes import Child, cores, environment, pin, printed
+from workloads import (
+    ANY,
+    ASYNCIO_ONLY,
+    CALLS,
+    COUNTED,
+    IDLE,
+    IDLE_PEERS,
+    IMPORT,
+    IMPORTS,
+    IN_USE,
+    LARGE,
+    LOOPS,
+    PARTS,
+    PEERS,
+    RESIDENT,
+    SHORT_PARTS,
+    SHORT_PEERS,
+    SLICES,
+    TIMED,
+    Key,
+)
 
 HERE = pathlib.Path(__file__).parent
-BASELINE = "httpx2"
-PAIRS = [(loop, peer) for loop in LOOPS for peer in PEERS if not (peer == "aiohttp" and loop == "trio")]
-TITLES = {
-    "get": "GET, small JSON body as bytes",
-    "typed": "POST of JSON, answer as a class",
-    "streams": "GET over HTTP/2 and TLS, 100 at once",
-}
-PACKAGES = [
-    "anyio-client",
-    "anyio",
-    "h11",
-    "h2",
-    "hpack",
-    "attrs",
-    "cattrs",
-    "httpx2",
-    "httpcore2",
-    "pydantic",
-    "pydantic-core",
-]
-PACKAGES += ["aiohttp", "msgspec", "trio", "uvloop"]
-ROUND_LIMIT = 60.0  # seconds for one client in one round, far above what it takes
-# glibc moves its thresholds with the allocations that it happens to see: fixed, no client is lucky.
-MALLOC = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+DOCS = HERE.parent / "docs"
+LAST = HERE.parent / ".bench" / "last.json"
+GROWTH_CALLS = 1000
+
+Clients: TypeAlias = dict[tuple[str, str], Child]  # by loop and name
+Functions: TypeAlias = dict[str, list[tuple[str, int]]]  # how often each was entered
 
 
-def environment() -> dict[str, str]:
-    """This environment without what changes a client's path: proxies, log levels, Python's debug modes."""
-    dropped = ("PYTHON", "MALLOC_", "ANYIO_CLIENT_", "HTTPX")
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(dropped) and not name.lower().endswith("_proxy")
-    }
-    return kept | MALLOC
+@attrs.frozen
+class Plan:
+    parts: tuple[str, ...]
+    loops: tuple[str, ...]
+    peers: tuple[str, ...]
+    rounds: int
+    share: float  # of the usual number of operations
+
+    def pairs(self, peers: Sequence[str]) -> list[tuple[str, str]]:
+        """Loop and client, where both go together."""
+        wanted = [peer for peer in peers if peer in self.peers]
+        return [(loop, peer) for loop in self.loops for peer in wanted if loop != "trio" or peer not in ASYNCIO_ONLY]
 
 
-def cores() -> tuple[int, int] | None:
-    """One core for the server and another for the clients, where there are two and pinning is allowed."""
-    if not hasattr(os, "sched_setaffinity"):
-        return None
-    allowed = sorted(os.sched_getaffinity(0))
-    return (allowed[0], allowed[-1]) if len(allowed) > 1 else None
+def forth_and_back(number: int, items: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """Every second time backwards, so that a drift of the machine favours nobody."""
+    return items if number % 2 == 0 else items[::-1]
 
 
-def pin(core: int) -> bool:
-    """Move this process, and with it what it starts from now on, to *core*."""
-    try:
-        os.sched_setaffinity(0, {core})
-    except OSError:
-        return False
-    return True
+def timed(plan: Plan, where: str, number: int, names: Functions) -> Iterator[tuple[Key, float]]:
+    """Microseconds of CPU of one operation, and function calls of one."""
+    workloads = [name for name in plan.parts if name in TIMED]
+    if not workloads and "calls" not in plan.parts:
+        return
+    with contextlib.ExitStack() as stack:
+        clients: Clients = {}
+        for loop, peer in forth_and_back(number, plan.pairs(PEERS)):
+            clients[loop, peer] = stack.enter_context(Child(str(HERE / "measure.py"), peer, loop, where))
+        known = {pair: json.loads(client.read()) for pair, client in clients.items()}
+        for workload in workloads:
+            does = {pair: [name for name in known[pair] if name.partition("+")[0] == workload] for pair in clients}
+            yield from in_turns(plan, number, workload, clients, does)
+        if "calls" in plan.parts:  # after all timing, which the hook must not slow
+            yield from counted(clients, known, names)
 
 
-@contextlib.contextmanager
-def running_server(name: str) -> Iterator[list[str]]:
-    """What a server printed, its port first; it is gone after the block, whatever happens in it."""
-    command = [sys.executable, str(HERE / name)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) as process:
-        try:
-            assert process.stdin is not None and process.stdout is not None
-            line = process.stdout.readline()
-            if not line:
-                raise SystemExit("the server did not start")
-            yield line.decode().split()
-            process.stdin.close()
-            process.wait(5)
-        finally:
-            process.kill()
+def in_turns(
+    plan: Plan, number: int, workload: str, clients: Clients, does: dict[tuple[str, str], list[str]]
+) -> Iterator[tuple[Key, float]]:
+    """One workload: every client does a slice of it, and then again."""
+    times = max(1, round(TIMED[workload].times * plan.share))
+    found: dict[Key, list[float]] = {}
+    for turn in range(SLICES):
+        again = 0 if workload in LARGE else max(1, times // 10)
+        warm = max(1, times // 2) if turn == 0 else again
+        for loop, peer in forth_and_back(number + turn, list(clients)):
+            for name in does[loop, peer]:
+                took = clients[loop, peer].ask("time", name, warm, times)
+                assert isinstance(took, float)
+                key = Key(workload, loop, peer + name.removeprefix(workload))
+                found.setdefault(key, []).append(took / TIMED[workload].each)
+    for key, values in found.items():
+        yield key, statistics.mean(values)
 
 
-def run_peer(loop: str, peer: str, where: Sequence[str], times: int) -> dict[str, Any]:
-    command = [sys.executable, str(HERE / "peers.py"), peer, loop, *where, str(times)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), timeout=ROUND_LIMIT, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+def counted(clients: Clients, known: dict[tuple[str, str], list[str]], names: Functions) -> Iterator[tuple[Key, float]]:
+    for (loop, peer), client in clients.items():
+        for name, workload in CALLS.items():
+            if name in known[loop, peer]:
+                found = client.ask("calls", name, COUNTED)
+                assert isinstance(found, dict)
+                if peer == "ours":
+                    names[f"{workload}, {loop}"] = found["functions"]
+                yield Key(workload, loop, peer), found["calls"]
 
 
-def run_rounds(rounds: int, times: int) -> tuple[list[Round], bool]:
-    """All rounds, every second one backwards, so that a drift of the machine favours nobody; and whether pinned."""
+def imported(plan: Plan) -> Iterator[tuple[Key, float]]:
+    """Milliseconds of CPU of a whole interpreter that imports one name, above those of one that imports nothing."""
+
+    def cpu(code: str) -> float:
+        process = subprocess.Popen([sys.executable, "-P", "-c", code], env=environment())
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"this failed: {code}")
+        return (used.ru_utime + used.ru_stime) * 1000
+
+    bare = min(cpu("pass") for _ in range(5))
+    for peer, code in IMPORTS.items():
+        if peer in plan.peers:
+            yield Key(IMPORT, ANY, peer), min(cpu(code) for _ in range(3)) - bare
+
+
+def idle(plan: Plan, where: str) -> Iterator[tuple[Key, float]]:
+    """KiB resident, and KiB in use, of an idle connection."""
+    for loop, peer in plan.pairs(IDLE_PEERS):
+        script = str(HERE / "memory.py")
+        memory = json.loads(printed(script, peer, loop, where, str(IDLE), PYTHONMALLOC="malloc"))
+        yield Key(RESIDENT, loop, peer), memory[0]
+        yield Key(IN_USE, loop, peer), memory[1]
+
+
+def grown(plan: Plan, where: str) -> Iterator[tuple[Key, float]]:
+    for loop, peer in plan.pairs(("ours",)):
+        calls = max(50, round(GROWTH_CALLS * plan.share))
+        points: dict[str, float] = json.loads(printed(str(HERE / "growth.py"), loop, where, str(calls)))
+        for name, value in points.items():
+            yield Key(name, loop, peer), value
+
+
+def run_rounds(plan: Plan, names: Functions) -> tuple[list[report.Round], bool]:
+    """All rounds, and whether server and clients had a core each."""
     places = cores()
     pinned = places is not None and pin(places[0])
-    found: list[Round] = []
-    with running_server("server.py") as plain, running_server("server_h2.py") as encrypted:
+    rounds: list[report.Round] = []
+    began = time.monotonic()
+    with Child(str(HERE / "serve.py")) as server:
+        where = server.read().strip()
         if places is not None and pinned:
             pinned = pin(places[1])
-        for number in range(rounds):
-            order = PAIRS if number % 2 == 0 else PAIRS[::-1]
-            found.append({pair: run_peer(*pair, [*plain, *encrypted], times) for pair in order})
-            print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
-    return found, pinned
-
-
-def sources() -> str:
-    """A digest of our package as it is now: rounds of two versions of it must not become one table."""
-    spec = importlib.util.find_spec("anyio_client")
-    assert spec is not None and spec.origin is not None
-    digest = hashlib.sha256()
-    root = pathlib.Path(spec.origin).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
-
-
-def spread(values: Sequence[float], digits: int) -> str:
-    """The median, and the least and the most where they differ."""
-    middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
-    return middle if low == high else f"{middle} ({low}-{high})"
-
-
-def table(rounds: Sequence[Round]) -> list[str]:
-    lines = [
-        "| operation | loop | client | CPU, µs | CPU, ratio to httpx2 | calls | calls, ratio to httpx2 |",
-        "|---|---|---|---:|---:|---:|---:|",
-    ]
-    for operation in OPERATIONS:
-        for loop, peer in PAIRS:
-            if operation not in rounds[0][loop, peer]:
-                continue  # aiohttp has no HTTP/2
-            mine = [one[loop, peer][operation] for one in rounds]
-            base = [one[loop, BASELINE][operation] for one in rounds]
-            times = [one["us"] for one in mine]
-            ratios = [one["us"] / other["us"] for one, other in zip(mine, base, strict=True)]
-            calls = [count for one in mine for count in one["calls"]]
-            usual = statistics.median([count for one in base for count in one["calls"]])
-            cells = [TITLES[operation], loop, peer, spread(times, 0), spread(ratios, 2), spread(calls, 0)]
-            lines.append(f"| {' | '.join(cells)} | {statistics.median(calls) / usual:.2f} |")
-    return lines
-
-
-def processor() -> str:
-    """The model's name; ``platform`` does not know it on Linux."""
-    with contextlib.suppress(OSError):
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def report(
-    rounds: Sequence[Round], times: int, pinned: bool, load: tuple[float, float], digest: str, path: Sequence[str]
-) -> str:
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
-    where = "server and client each on a core of its own" if pinned else "not pinned to cores"
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    return "\n".join(
-        [
-            "# Benchmarks",
-            "",
-            "Written by `benchmarks/run.py`; `make bench` makes it again.",
-            "",
-            f"- Machine: {processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
-            f"{' '.join(platform.libc_ver())}; {where}; load average {load[0]:.1f} at the start, {load[1]:.1f} at "
-            "the end (the run itself is about 1).",
-            f"- {python}; {', '.join(versions)}; sources of anyio_client: {digest}.",
-            f"- {len(rounds)} rounds, {times} operations for each number, one after another on one warm connection, "
-            "plain HTTP/1.1 on loopback; over HTTP/2 a hundred at once on one connection. Every client runs in a fresh process in every round.",
-            "- CPU: user and system time of the client's process for one operation. The ratio is to httpx2 on the same "
-            "loop in the same round: below 1 is less work than httpx2.",
-            f"- Calls: Python functions entered (and coroutines resumed) for one operation, those of the event loop "
-            f"included; {COUNTED} operations in each round, counted apart from the timing, logging off.",
-            "- Every cell: the median, and the least and the most where they differ. The answer becomes an attrs class "
-            "by cattrs (ours, aiohttp) or a pydantic model by `model_validate_json` (httpx2).",
-            "",
-            *table(rounds),
-            "",
-            "## Decoding",
-            "",
-            *decoding(len(rounds)),
-            "",
-            *(["## A download of 1 GiB over HTTP/2, 100 ms away", "", *path, ""] if path else []),
-        ]
-    )
+        for number in range(plan.rounds):
+            found = dict(timed(plan, where, number, names))
+            if "import" in plan.parts:
+                found |= imported(plan)
+            if "memory" in plan.parts:
+                found |= idle(plan, where)
+            if "growth" in plan.parts:
+                found |= grown(plan, where)
+            rounds.append(found)
+            print(f"round {number + 1} of {plan.rounds}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return rounds, pinned
 
 
 def decoding(rounds: int) -> list[str]:
-    """The rows of decode.py, from a process of its own."""
-    command = [sys.executable, str(HERE / "decode.py"), str(2 * rounds + 7)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(), timeout=ROUND_LIMIT)
-    return done.stdout.splitlines()
+    """The rows of decode.py."""
+    return printed(str(HERE / "decode.py"), str(2 * rounds + 7)).splitlines()
 
 
 def long_path() -> list[str]:
@@ -215,32 +188,63 @@ def long_path() -> list[str]:
     return [f"- {line}" for line in done.stdout.splitlines()] if done.returncode == 0 else []
 
 
-def functions(rounds: Sequence[Round], top: int) -> str:
-    """Where the calls of our GET on asyncio go."""
-    found = rounds[-1]["asyncio", "ours"]["get"]["functions"]
-    return "\n".join(["", "calls in one GET of ours on asyncio:", *(f"{n:5} {name}" for name, n in found[:top])])
+def words(known: Sequence[str], text: str) -> tuple[str, ...]:
+    """Some of the known words, from a text with commas; an error names all of them."""
+    wanted = text.split(",")
+    if strange := [word for word in wanted if word not in known]:
+        raise argparse.ArgumentTypeError(f"{', '.join(strange)}: there are {', '.join(known)}")
+    return tuple(word for word in known if word in wanted)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="2 rounds of a few operations, to see that it works")
+    parser.add_argument("--only", type=lambda text: words(PARTS, text), metavar="PART,..", help=", ".join(PARTS))
+    parser.add_argument("--loops", type=lambda text: words(LOOPS, text), metavar="LOOP,..", help=", ".join(LOOPS))
+    parser.add_argument("--peers", type=lambda text: words(PEERS, text), metavar="PEER,..", help=", ".join(PEERS))
+    parser.add_argument("--rounds", type=int, choices=range(1, 31), metavar="N", help="1 to 30; 5 unless told")
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of operations; 1.0 unless told")
+    parser.add_argument(
+        "--functions", type=int, default=0, metavar="N", help="print the N functions of ours called most"
+    )
+    parser.add_argument(
+        "--write",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="the report, and its pictures beside it; docs/benchmarks.md after a run of everything",
+    )
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="2 rounds of few operations, to see that it works")
-    parser.add_argument("--rounds", type=int, choices=range(1, 31), metavar="N", help="1 to 30; 7 unless told")
-    parser.add_argument("--functions", type=int, default=0, metavar="N", help="print the N functions called most")
-    parser.add_argument("--write", type=pathlib.Path, metavar="FILE", help="write the report as markdown, too")
-    given = parser.parse_args()
-    rounds, times = (given.rounds or 2, 200) if given.short else (given.rounds or 7, 1500)
+    given = arguments()
+    whole = not (given.short or given.only or given.loops or given.peers)
+    plan = Plan(
+        parts=given.only or (SHORT_PARTS if given.short else PARTS),
+        loops=given.loops or LOOPS,
+        peers=given.peers or (SHORT_PEERS if given.short else PEERS),
+        rounds=given.rounds or (2 if given.short else 5),
+        share=0.15 if given.short else given.share,
+    )
     load, digest = os.getloadavg()[0], sources()
-    found, pinned = run_rounds(rounds, times)
-    after = os.getloadavg()[0]
-    path = [] if given.short else long_path()
-    text = report(found, times, pinned, (load, after), digest, path)
-    print(text)
-    if given.functions:
-        print(functions(found, given.functions))
+    names: Functions = {}
+    rounds, pinned = run_rounds(plan, names)
+    machine = Machine(pinned=pinned, load=(load, os.getloadavg()[0]), digest=digest)
+    last = report.read(LAST)
+    lines = report.lines_of(rounds)
+    print(report.text(lines, rounds, last))
+    for title, functions in names.items() if given.functions else ():
+        print("", title, *(f"{count:5} {name}" for name, count in functions[: given.functions]), sep="\n")
     if sources() != digest:
         raise SystemExit("anyio_client changed during the run: these numbers are of no one version; nothing written")
-    if given.write:
-        given.write.write_text(text, encoding="utf-8")
+    if not given.short and plan.rounds > 1:  # one round has no spread to agree with
+        report.keep(LAST, lines)
+    target = given.write or (DOCS / "benchmarks.md" if whole else None)
+    if target is not None:
+        extra = {"Decoding": decoding(plan.rounds)}
+        if whole and (path := long_path()):
+            extra["A download of 1 GiB over HTTP/2, 100 ms away"] = path
+        report.write(target, lines, rounds, machine, extra)
 
 
 if __name__ == "__main__":

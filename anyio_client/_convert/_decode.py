@@ -16,6 +16,7 @@ import collections.abc
 import datetime
 import decimal
 import enum
+import operator
 import pathlib
 import types
 import typing
@@ -24,6 +25,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 
+import attrs
 import cattrs
 
 from . import _models
@@ -127,14 +129,15 @@ class Decoder:
         # The scalars for which the user's converter has hooks that cattrs does not make.
         self._own = {kind for kind in _SCALARS if not _same(_hook_of(base, kind), _hook_of(fresh, kind))}
         self._made: dict[tuple[int, Any], Hook] = {}
+        self._of_class: dict[tuple[type, bool], Hook] = {}  # of plain classes, which need no more than a look here
         self._loose = self._configure(base.copy(), strict=False)
         self._strict = self._configure(base.copy(), strict=True)
 
     def decode(self, value: object, cast_to: Any, *, strict: bool = False) -> Any:
         """The JSON *value* as *cast_to*. :class:`DoesNotFit` with every problem."""
-        converter = self._strict if strict else self._loose
         try:
-            return self._hook(converter, cast_to)(value, cast_to)
+            hook = self._of_class.get((cast_to, strict)) if type(cast_to) is type else None
+            return (hook or self._find(cast_to, strict))(value, cast_to)
         except DoesNotFit:
             raise
         except RecursionError:
@@ -144,6 +147,12 @@ class Decoder:
             raise TypeError(f"cast_to={cast_to!r} cannot be decoded: {exc.args[0]}; {what}") from exc
         except Exception as exc:  # a hook of the user's, or a converter of attrs
             raise DoesNotFit([f": {type(exc).__name__}"]) from exc
+
+    def _find(self, cast_to: Any, strict: bool) -> Hook:
+        hook = self._hook(self._strict if strict else self._loose, cast_to)
+        if type(cast_to) is type:
+            self._of_class[cast_to, strict] = hook
+        return hook
 
     def _configure(self, converter: cattrs.Converter, *, strict: bool) -> cattrs.Converter:
         for kind, hook in _SCALARS.items():
@@ -316,7 +325,7 @@ class Decoder:
                         rows.append(
                             (field.name, field.key, self._accepts(field.type), hook, field.type, field.required)
                         )
-                structure = _record_function(cls, rows, extra, strict, self._inner)
+                structure = _record_function(cls, rows, extra, strict)
             return structure(value, _)
 
         return resolve
@@ -456,11 +465,34 @@ def _same(one: Any, other: Any) -> bool:
 _Row: TypeAlias = tuple[str, str, frozenset[type], Hook, Any, bool]
 
 
-def _record_function(cls: Any, rows: list[_Row], extra: str | None, strict: bool, inner: Callable[..., Any]) -> Hook:
+def _record_function(cls: Any, rows: list[_Row], extra: str | None, strict: bool) -> Hook:
     known = {row[1] for row in rows}
     takes_array = is_named_tuple(cls)
+    # Most objects of a class are alike: all fields are there, and of types that stay what they are. The types that were
+    # met so are remembered, and such an object is made of its values in one go.
+    names = [row[0] for row in rows]
+    values_of: Callable[[Any], Any] = operator.itemgetter(*(row[1] for row in rows)) if len(rows) > 1 else _no_values
+    usual: set[tuple[type, ...]] = set()
+    in_order = attrs.has(cls) and names == [a.alias for a in attrs.fields(cls) if a.init and not a.kw_only]
 
     def structure(value: Any, _: Any) -> Any:
+        if type(value) is dict and extra is None:
+            try:
+                values = values_of(value)
+            except KeyError:
+                pass
+            else:
+                kinds = tuple(map(type, values))
+                if kinds in usual:
+                    try:
+                        return cls(*values) if in_order else cls(**dict(zip(names, values, strict=True)))
+                    except (TypeError, ValueError) as exc:  # a validator of the user's
+                        raise _refused(cls, exc) from exc
+                if len(usual) < MAX_USUAL and all(kind in row[2] for kind, row in zip(kinds, rows, strict=True)):
+                    usual.add(kinds)
+        return carefully(value)
+
+    def carefully(value: Any) -> Any:
         path: Callable[[str], str] = key_path
         if type(value) is not dict:
             if not takes_array or type(value) is not list or len(value) > len(rows):
@@ -477,7 +509,10 @@ def _record_function(cls: Any, rows: list[_Row], extra: str | None, strict: bool
             if type(item) in accepts:
                 arguments[name] = item
             elif item is not _MISSING:
-                arguments[name] = inner(hook, item, tp, path(key), strict, problems)
+                try:
+                    arguments[name] = hook(item, tp)
+                except Exception as exc:
+                    arguments[name] = _unfit(exc, item, path(key), strict, problems)
             elif required:
                 problems.append(f"{path(key)}: missing")
                 missing = True
@@ -488,6 +523,17 @@ def _record_function(cls: Any, rows: list[_Row], extra: str | None, strict: bool
         try:
             return cls(**arguments)
         except (TypeError, ValueError) as exc:  # a validator of the user's
-            raise DoesNotFit([f": {cls.__name__} refuses it ({type(exc).__name__})"], missing=True) from exc
+            raise _refused(cls, exc) from exc
 
     return structure
+
+
+MAX_USUAL = 16  # combinations of types that are remembered for each class
+
+
+def _no_values(value: Any) -> Any:
+    raise KeyError
+
+
+def _refused(cls: Any, exc: Exception) -> DoesNotFit:
+    return DoesNotFit([f": {cls.__name__} refuses it ({type(exc).__name__})"], missing=True)

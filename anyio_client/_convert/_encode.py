@@ -45,7 +45,7 @@ class Encoder:
 
     def encode(self, value: object) -> bytes:
         """*value* as JSON. TypeError or ValueError where JSON cannot hold it; the message has the path inside it."""
-        return _json.dumps_plain(self.to_plain(value))
+        return _json.dumps_plain(value if _is_plain(value) else self.to_plain(value))
 
     def to_plain(self, value: object) -> Any:
         """*value* in the types of JSON; iterators expanded, sentinels left out. The caller's objects are not changed."""
@@ -117,6 +117,40 @@ class Encoder:
                 raise TypeError(f"{path} has a key of type {type(key).__name__}: the names of JSON objects are strings")
             plain[_checked(str(name), path)] = self._plain(item, path + key_path(name), inside)
         return plain
+
+
+def _is_plain(value: object) -> bool:
+    """Whether *value* is certainly JSON as it is; False may also mean that it was not looked at to its end."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):  # level by level, which is one call for all of it
+        inside: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is str:
+                if not item.isascii():
+                    return False
+            elif kind is dict:
+                for name in item:
+                    if type(name) is not str or not name.isascii():
+                        return False
+                inside.extend(item.values())
+            elif kind is list:
+                inside.extend(item)
+            elif kind is float:
+                if not math.isfinite(item):
+                    return False
+            elif kind not in _SCALARS:
+                return False
+        if not inside:
+            return True
+        if len(inside) > MAX_LOOKED_AT:
+            break
+        level = inside
+    return False  # large, deep, or a cycle
+
+
+_SCALARS = frozenset((int, bool, type(None)))
+MAX_LOOKED_AT = 10_000
 
 
 def _checked(text: str, path: str) -> str:

@@ -13,7 +13,7 @@ from typing import cast
 from urllib.parse import unquote
 
 from .._model.given import NotGiven, Omit
-from .._model.headers import Headers, check_method
+from .._model.headers import Field, Headers, check_method, make_field
 from .._model.query import Querystring, merge_query
 from .._model.request import Request, StreamedBody
 from .._model.url import URL, join_path, looks_absolute, refuse_scheme
@@ -229,28 +229,27 @@ def check_trailers(fields: object) -> Headers:
     return headers
 
 
-def frame(request: Request) -> None:
+def frame(request: Request, host: Field | None = None) -> None:
     """Set Host and Content-Length where they are missing; ValueError for fields that do not fit the body.
 
-    A body of unknown length gets no field here: how it is framed is the protocol's affair.
+    A body of unknown length gets no field here: how it is framed is the protocol's affair. *host*: the field Host, where
+    it was made before.
     """
-    headers, body = request.headers, request.body
+    fields, body = request.headers.fields, request.body
     if request.method not in _KNOWN_METHODS:  # a hook may have set it
         request.method = check_method(request.method)
-    names = [field[0] for field in headers.fields]
+    names = {field[0] for field in fields}
+    if len(names) != len(fields):
+        _check_single(fields)
     if "host" not in names:
-        headers["Host"] = request.url.netloc
-    if len(names) != len(set(names)):
-        for name in _SINGLE:
-            if names.count(name.lower()) > 1:
-                raise ValueError(f"a request has one {name} field, not several")
+        fields.append(host or make_field("Host", request.url.netloc))
     if "transfer-encoding" in names:
         raise ValueError("Transfer-Encoding cannot be set: the protocol chooses it (RFC 9112 section 6.1)")
     if "upgrade" in names or request.method == "CONNECT":
         what = "CONNECT makes a tunnel" if request.method == "CONNECT" else "Upgrade leads to another protocol"
         raise ValueError(f"{what}, which this client does not speak (no WebSocket, no h2c)")
     length = body.length if isinstance(body, StreamedBody) else len(body)
-    declared = headers["content-length"] if "content-length" in names else None
+    declared = request.headers["content-length"] if "content-length" in names else None
     if request.trailers is not None:
         if declared is not None:
             raise ValueError("trailers= goes with a body of unknown length: leave Content-Length out")
@@ -260,4 +259,12 @@ def frame(request: Request) -> None:
         if length is not None and int(declared) != length:
             raise ValueError(f"Content-Length is {declared}, the body has {length} bytes")
     elif length or (length is not None and (request.method in _METHODS_WITH_BODY or isinstance(body, StreamedBody))):
-        headers["Content-Length"] = str(length)
+        fields.append(make_field("Content-Length", str(length)))
+
+
+def _check_single(fields: Iterable[Field]) -> None:
+    """ValueError where there are several fields of a name that a request has once."""
+    names = [field[0] for field in fields]
+    for name in _SINGLE:
+        if names.count(name.lower()) > 1:
+            raise ValueError(f"a request has one {name} field, not several")

@@ -92,6 +92,8 @@ class CallState(enum.StrEnum):
 class Delivery(enum.Enum):
     """How much of a good answer belongs to the attempt, so that losing it is a failure that may be retried."""
 
+    __hash__ = object.__hash__  # Enum's own is written in Python
+
     HEAD = "head"  # the body is the caller's, as in open()
     FIRST_EVENT = "first_event"  # a stream that wants to see its first event
     BODY = "body"  # a plain call
@@ -248,6 +250,7 @@ class Fail:
         return self.error
 
 
+_READ: Final = Read()
 End: TypeAlias = Deliver | Reject | Fail
 CallCommand: TypeAlias = Authorize | Send | Read | Wait | End
 
@@ -309,15 +312,11 @@ class Call:
     # -- beginning attempts
 
     def _begin(self, event: Begin) -> CallCommand:
-        self.began = event.now
-        return self._begin_attempt(event)
+        self.began = self.attempt_began = event.now
+        return self._send(event.request, authorize=self.plan.authorize)
 
     def _woke(self, event: Woke) -> CallCommand:
-        return self._begin_attempt(event)
-
-    def _begin_attempt(self, event: Begin | Woke) -> CallCommand:
         self.attempt_began = event.now
-        self.request = event.request
         self.head = None
         self.replaced = self.processed = self.done = self.retracted = False
         self.first, self.redirects, self.began_at_home = None, 0, None
@@ -393,12 +392,14 @@ class Call:
 
     def _head_received(self, event: HeadReceived) -> CallCommand:
         head = self.head = event.head
-        request = self.request = self._sent(event)
-        if head.is_success:
+        if event.request is not None:
+            self.request = event.request
+        if 200 <= head.status_code < 300:
             if self.plan.delivers is not Delivery.HEAD:
                 self.state = CallState.READING
-                return Read()
-            return self._deliver(event.now)
+                return _READ
+            return self._deliver(event)
+        request = self._sent(event)
         if self._refreshes(request, head):
             self.refreshed = True
             return self._send(request, authorize=True, refresh=True)
@@ -433,14 +434,12 @@ class Call:
         self.attempts += (attrs.evolve(self._record(now), error=f"TooManyRedirectsError: {message}"),)
         return self._end(Fail(error, self.attempts))
 
-    def _result_ready(self, event: ResultReady) -> CallCommand:
-        return self._deliver(event.now)
-
-    def _deliver(self, now: float) -> CallCommand:
+    def _deliver(self, event: HeadReceived | ResultReady) -> CallCommand:
         if self.plan.policy.budget is not None:
             self.plan.policy.budget.give_back()
-        self.attempts += (self._record(now),)
-        return self._end(Deliver(self.attempts))
+        self.attempts += (self._record(event.now),)
+        self.state = CallState.ENDED
+        return Deliver(self.attempts)
 
     # -- judging failures
 
@@ -584,12 +583,12 @@ TRANSITIONS: Final[dict[CallState, dict[type, Callable[..., CallCommand]]]] = {
     },
     CallState.SENDING: {
         HeadReceived: Call._head_received,
-        ResultReady: Call._result_ready,
+        ResultReady: Call._deliver,
         AttemptFailed: Call._send_failed,
         Expired: Call._expired,
     },
     CallState.READING: {
-        ResultReady: Call._result_ready,
+        ResultReady: Call._deliver,
         AttemptFailed: Call._read_failed,
         Expired: Call._expired,
     },

@@ -291,6 +291,55 @@ class Pool:
         out, self._out = self._out, []
         return out
 
+    # -- the short ways, of nearly every call that finds a connection and gives it back in order
+
+    def lend(self, name: str, now: float) -> int | None:
+        """The connection that a ticket for the origin *name* gets, where ``step(Wanted(...))`` would say one ``Use`` and
+        nothing else; None where it would say more, and then nothing has changed."""
+        origin = self._origins.get(name)
+        if origin is None or not origin.ready or origin.waiters or not self._is_quiet(now):
+            return None
+        number = next(reversed(origin.ready))
+        connection = self._connections[number]
+        if number in self._idle:
+            if connection.expires <= now:
+                return None
+            del self._idle[number]
+        self._now = now
+        connection.used += 1
+        if connection.used >= connection.capacity:
+            del origin.ready[number]
+        return number
+
+    def take_back(self, number: int, now: float, keepalive: float | None) -> bool:
+        """The same as ``step(Freed(...))``, where no command would follow; False where one would, and then nothing has
+        changed."""
+        connection = self._connections.get(number)
+        if connection is None or not self._is_quiet(now) or self._origins[connection.origin].waiters:
+            return False
+        ends = connection.used == 1
+        if ends and (self._alarm <= now or len(self._idle) >= self.limits.max_keepalive_connections):
+            return False
+        origin = self._origins[connection.origin]
+        self._now = now
+        connection.used -= 1
+        if connection.used < connection.capacity:
+            origin.ready[number] = None
+            origin.ready.move_to_end(number)
+        if ends:
+            expiry = self.limits.keepalive_expiry
+            connection.expires = now + (expiry if keepalive is None else min(expiry, keepalive))
+            self._idle[number] = None
+        return True
+
+    def _is_quiet(self, now: float) -> bool:
+        """Whether nobody waits for room, and time alone asks for nothing."""
+        if self._line or self._closed:
+            return False
+        for first in self._idle:
+            return self._alarm > now and self._connections[first].expires > now
+        return True
+
     # -- events
 
     def _wanted(self, event: Wanted) -> None:

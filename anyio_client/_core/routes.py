@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, cast
 
 import attrs
 
+from .._model.headers import Field, make_field
 from .._model.url import URL, parse_host
 from .build import basic_credentials
 
@@ -164,7 +165,7 @@ class Route:
     """The way to the origin of ``url``; requests with the same ``key`` may share connections.
 
     ``is_forwarded``: requests go to the proxy itself, in absolute form, and not through a tunnel. ``server_name``: what TLS asks for
-    and verifies in place of the URL's host.
+    and verifies in place of the URL's host. ``host_field``: the field Host of requests on this way (RFC 9110 section 7.2).
     """
 
     url: URL
@@ -172,6 +173,9 @@ class Route:
     key: str
     is_forwarded: bool = False
     server_name: str | None = None
+    host_field: Field = attrs.field(
+        init=False, eq=False, default=attrs.Factory(lambda self: make_field("Host", self.url.netloc), takes_self=True)
+    )
 
 
 class Routes:
@@ -181,29 +185,32 @@ class Routes:
     that it does not forward (HTTP/2 with prior knowledge).
     """
 
-    __slots__ = ("_by_origin", "_by_scheme", "_known", "_no_proxy", "_proxies", "forwards")
+    __slots__ = ("_by_origin", "_by_scheme", "_forwards", "_known", "_no_proxy", "_proxies", "has_proxies")
 
     def __init__(
         self,
         by_scheme: Mapping[str, Proxy | None] | None = None,
         by_origin: Mapping[str, Proxy | None] | None = None,
         no_proxy: NoProxy | None = None,
+        *,
+        forwards: bool = True,
     ) -> None:
         self._by_scheme = dict(by_scheme or {})
         self._by_origin = dict(by_origin or {})
         self._no_proxy = no_proxy or NoProxy()
-        self.forwards: bool = True
+        self._forwards = forwards
         self._known: dict[tuple[str, str, int, str | None], Route] = {}
         proxies = [*self._by_scheme.values(), *self._by_origin.values()]
         self._proxies = list(dict.fromkeys(proxy for proxy in proxies if proxy is not None))
+        self.has_proxies: bool = bool(self._proxies)
 
     @classmethod
-    def of(cls, given: str | URL | Mapping[str, str | URL | None]) -> Routes:
+    def of(cls, given: str | URL | Mapping[str, str | URL | None], *, forwards: bool = True) -> Routes:
         """One proxy for everything, or one for each of some origins (``https://host:port``, or ``https://`` for all of
         a scheme); None as a value means straight there, and so does being left out."""
         if not isinstance(given, Mapping):
             every = Proxy.of(given)
-            return cls({"http": every, "https": every})
+            return cls({"http": every, "https": every}, forwards=forwards)
         by_scheme: dict[str, Proxy | None] = {}
         by_origin: dict[str, Proxy | None] = {}
         for key, value in given.items():
@@ -224,10 +231,10 @@ class Routes:
             if url.scheme not in ("http", "https") or url.path != "/" or url.query or url.userinfo is not None:
                 raise ValueError(f"proxy= maps origins such as 'https://host:port' to URLs; {url.redacted} is none")
             by_origin[url.origin] = proxy
-        return cls(by_scheme, by_origin)
+        return cls(by_scheme, by_origin, forwards=forwards)
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> Routes:
+    def from_environment(cls, environ: Mapping[str, str], *, forwards: bool = True) -> Routes:
         """``http_proxy, https_proxy, all_proxy, no_proxy``, in lower case or upper case, lower case first.
 
         ``HTTP_PROXY`` in upper case does not count: a CGI server sets it to what a client sends as the field Proxy. A value
@@ -251,11 +258,8 @@ class Routes:
                 by_scheme[scheme] = Proxy.of(value if "://" in value else f"http://{value}")
             except ValueError as exc:
                 raise ValueError(f"the environment variable {name}: {exc}; trust_env=False ignores it") from None
-        return cls(by_scheme, no_proxy=NoProxy(find("no_proxy")[1]) if by_scheme else None)
-
-    @property
-    def has_proxies(self) -> bool:
-        return bool(self._proxies)
+        no_proxy = NoProxy(find("no_proxy")[1]) if by_scheme else None
+        return cls(by_scheme, no_proxy=no_proxy, forwards=forwards)
 
     def find(self, url: URL, server_name: str | None = None) -> Route:
         """The way to the origin of *url*."""
@@ -277,7 +281,7 @@ class Routes:
         key = f"{url.scheme}://{url.host}:{url.port}" if "%" in url.host else url.origin
         if server_name is not None:
             key = f"{key} as {server_name}"
-        if proxy is None or proxy.is_socks or url.scheme != "http" or not self.forwards:
+        if proxy is None or proxy.is_socks or url.scheme != "http" or not self._forwards:
             return Route(origin, proxy, key, server_name=server_name)
         # Connections to a proxy are shared by origins, not by credentials.
         same = [other for other in self._proxies if other.url == proxy.url]

@@ -15,7 +15,7 @@ from .clock import Clock
 from .exchange import Exchange
 from .pool import ConnectionPool
 
-__all__ = ["AsyncPieces", "BodyStream", "LimitedBody", "RawBody", "ReadBody", "UserBody"]
+__all__ = ["AsyncPieces", "BodyStream", "LimitedBody", "RawBody", "ReadBody", "UserBody", "make_body"]
 
 DRAIN_SIZE = 64 * 1024  # a rest of a body up to this size ...
 DRAIN_TIME = 0.1  # ... that comes within this time (seconds) is read, so that the connection can be used again
@@ -29,6 +29,15 @@ class RawBody(Protocol):
     async def aclose(self) -> None: ...
 
 
+def make_body(exchange: Exchange, clock: Clock, pool: ConnectionPool, now: float) -> RawBody:
+    """The body of a response whose head has come *now*."""
+    if exchange.content is None:
+        return BodyStream(exchange, clock, pool, now)
+    timings = clock.timings  # it came with the head: nothing is to be waited for, or given up
+    timings.body, timings.total = 0.0, now - clock.began
+    return ReadBody(exchange.content)
+
+
 class BodyStream:
     """The body of a response on our own connection; whoever holds it reads it to its end or closes it.
 
@@ -37,12 +46,12 @@ class BodyStream:
 
     __slots__ = ("_began", "_clock", "_done", "_exchange", "_pool")
 
-    def __init__(self, exchange: Exchange, clock: Clock, pool: ConnectionPool) -> None:
+    def __init__(self, exchange: Exchange, clock: Clock, pool: ConnectionPool, began: float) -> None:
         self._exchange = exchange
         self._clock = clock
         self._pool = pool
         self._done = False
-        self._began = clock.now()
+        self._began = began
 
     def __aiter__(self) -> BodyStream:
         return self
@@ -52,44 +61,24 @@ class BodyStream:
             raise StopAsyncIteration
         if self._exchange.has_events:
             await anyio.lowlevel.checkpoint()
-            data = await self._next()
-        else:
-            try:
-                with self._clock:
-                    data = await self._next()
-            except APITimeoutError:
-                self._finish(timed_out=True)
-                raise
+        data = await self._next()
         if data is None:
             raise StopAsyncIteration
         return data
 
     async def read(self) -> bytes:
-        """All of it, under one cancel scope."""
-        if self._done:
-            return b""
+        """All of it."""
         pieces: list[bytes] = []
-        if self._exchange.over:  # it came with the head
-            await self._collect(pieces)
-        else:
-            try:
-                with self._clock:
-                    await self._collect(pieces)
-            except APITimeoutError:
-                self._finish(timed_out=True)
-                raise
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    async def _collect(self, pieces: list[bytes]) -> None:
-        while (data := await self._next()) is not None:
+        while not self._done and (data := await self._next()) is not None:
             pieces.append(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def _next(self) -> bytes | None:
         self._clock.phase = Phase.BODY
         try:
             data = await self._exchange.next_data()
-        except APIConnectionError:
-            self._finish()
+        except APIConnectionError as exc:
+            self._finish(timed_out=isinstance(exc, APITimeoutError))
             raise
         if data is None:
             self._finish()
@@ -230,12 +219,17 @@ class ReadBody:
     def __init__(self, content: bytes) -> None:
         self._content = content
 
+    def take(self) -> bytes:
+        """All of it, without a wait."""
+        content, self._content = self._content, b""
+        return content
+
     def __aiter__(self) -> ReadBody:
         return self
 
     async def __anext__(self) -> bytes:
         await anyio.lowlevel.checkpoint()
-        content, self._content = self._content, b""
+        content = self.take()
         if not content:
             raise StopAsyncIteration
         return content

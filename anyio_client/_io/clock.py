@@ -1,16 +1,11 @@
-"""One send's time: a single cancel scope whose deadline moves from phase to phase."""
+"""One send's time: what its waits are limited to, phase by phase."""
 
 from __future__ import annotations
 
 import math
-import sys
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
-
-import anyio
-import anyio.lowlevel
 
 from .._model.errors import (
     APIConnectionError,
@@ -25,10 +20,13 @@ from .._model.errors import (
 )
 from .._model.request import Request
 from .._model.timeouts import Timeout, Timings
+from .event_loop import EventLoop
 
-__all__ = ["Clock", "loop_finder", "time_source"]
+__all__ = ["Clock"]
 
 E = TypeVar("E", bound=APIConnectionError)
+
+TICK = 0.001  # seconds: a limit that moves by less is left where it is, since moving a scope costs as much as a wait
 
 _LIMITS = {
     Phase.POOL: (PoolTimeoutError, "no connection was free", "pool"),
@@ -41,40 +39,23 @@ _LIMITS = {
 }
 
 
-def time_source() -> Callable[[], float]:
-    """``anyio.current_time`` of the running event loop, which need not be looked for again each time."""
-    token = anyio.lowlevel.current_token()
-    loop: Any = token.native_token
-    if not hasattr(loop, "time"):
-        return token.backend_class.current_time
-    # asyncio's own loops say what time.monotonic says; another one, of a test perhaps, may say something else.
-    usual: object = sys.modules["asyncio"].BaseEventLoop.time
-    says: Callable[[], float] = loop.time
-    return time.monotonic if getattr(says, "__func__", None) is usual else says
-
-
-def loop_finder(token: object) -> Callable[[], object]:
-    """What gives the native token of the running event loop, of the same kind as *token*; RuntimeError in another kind."""
-    if hasattr(token, "create_task"):
-        finder: Callable[[], object] = sys.modules["asyncio"].get_running_loop
-        return finder
-    return lambda: anyio.lowlevel.current_token().native_token
-
-
 class Clock:
     """The limits of one send, and how far it came.
 
-    A context manager around the send: leaving it after a limit passed raises the error that names the limit. The body
-    of a response that was handed to the caller is read in further entries, one for each wait.
+    Where something comes over a connection, the stream keeps the limit, which is cheap: see ``until``. Around all other
+    waits the clock is a context manager, one cancel scope whose deadline moves from phase to phase; leaving it after a
+    limit passed raises the error that names the limit.
     """
 
     __slots__ = (
         "_limited_by",
         "_scope",
+        "_until",
         "began",
         "body_size",
         "deadline",
         "explain",
+        "loop",
         "now",
         "outcome",
         "phase",
@@ -84,73 +65,83 @@ class Clock:
     )
 
     def __init__(
-        self, request: Request, timeout: Timeout, deadline: float | None, now: Callable[[], float] | None = None
+        self, request: Request, timeout: Timeout, deadline: float | None, loop: EventLoop | None = None
     ) -> None:
+        if loop is None:
+            loop = EventLoop()
+        self.loop: EventLoop = loop
+        self.now: Callable[[], float] = loop.now
         self.request: Request = request
         self.timeout: Timeout = timeout
         self.deadline: float = math.inf if deadline is None else deadline
-        self.now: Callable[[], float] = now or time_source()
         self.began: float = self.now()
         self.timings: Timings = Timings()
         self.phase: Phase = Phase.POOL
         self.outcome: Outcome = Outcome.NOT_SENT
         self.body_size: int | None = None
         self.explain: Callable[[float], str] | None = None  # why no connection is free
-        self._scope: anyio.CancelScope | None = None
+        self._scope: Any = None
+        self._until: float = self.deadline  # when the limit of now passes
         self._limited_by: float | None = None
 
     def __enter__(self) -> Clock:
-        self._scope = anyio.CancelScope(deadline=self.deadline)
+        self._until = self.deadline
+        self._scope = self.loop.make_scope(deadline=self.deadline)
         self._scope.__enter__()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        scope = self._scope
-        assert scope is not None
+        scope, self._scope = self._scope, None
         scope.__exit__(exc_type, exc, tb)
-        self._scope = None
         if scope.cancelled_caught:
             raise self.timeout_error() from None
 
-    def allow(self, phase: Phase, limit: float | None) -> None:
-        """From now on this phase, for at most *limit* seconds; DeadlineExceededError where the deadline has passed."""
-        scope = self._scope
-        if scope is not None and scope.cancel_called:
-            raise self.timeout_error()  # the limit before this one has passed, and the scope will not forget it
+    def allow(self, phase: Phase, limit: float | None) -> float:
+        """From now on this phase, for at most *limit* seconds; now. DeadlineExceededError where the deadline has passed."""
+        now = self.now()
+        if now >= (self.deadline if self._scope is None else self._until):
+            # The limit before this one has passed, and the scope will not forget it. Or the deadline: a peer that always
+            # has something ready can keep a cancellation from being delivered, so that we look for ourselves.
+            raise self.timeout_error()
         self.phase = phase
         self._limited_by = limit
-        now = self.now()
-        if now >= self.deadline:
-            # A peer that always has something ready can keep a cancellation from being delivered: look for ourselves.
-            raise self.timeout_error()
-        if scope is not None:
-            if limit is None:
-                scope.deadline = self.deadline
-            else:
-                until = now + limit
-                scope.deadline = until if until < self.deadline else self.deadline
+        until = self.deadline
+        if limit is not None and now + limit < until:
+            until = now + limit
+        if self._scope is None:
+            self._until = until
+        elif not -TICK < until - self._until < TICK:
+            self._until = self._scope.deadline = until
+        return now
 
     def extend(self, limit: float | None) -> None:
         """Bytes have come: the limit begins anew. Raises nothing, since the task that says so may be another one."""
-        if self._scope is not None and limit is not None:
+        if limit is not None:
             self._limited_by = limit
-            self._scope.deadline = min(self.now() + limit, self.deadline)
+            self._until = min(self.now() + limit, self.deadline)
+            if self._scope is not None:
+                self._scope.deadline = self._until
+
+    @property
+    def until(self) -> float:
+        """When a wait for what comes over the connection must end; never by itself, where a scope stands around it."""
+        return self._until if self._scope is None else math.inf
 
     @property
     def left(self) -> float:
         """Seconds until the limit of now, or the deadline."""
-        return (math.inf if self._scope is None else self._scope.deadline) - self.now()
+        return self._until - self.now()
 
     @property
     def has_passed(self) -> bool:
         """Whether the limit of now has passed, and nothing else ends the wait."""
-        return self._scope is not None and self.now() >= self._scope.deadline
+        return self.now() >= self._until
 
     def check(self) -> None:
         """Raise the error of the limit that has passed, if one has: for loops that may go round without waiting."""
-        if self._scope is not None and self.now() >= self._scope.deadline:
+        if self.now() >= self._until:
             raise self.timeout_error()
 
     def timeout_error(self) -> APITimeoutError:

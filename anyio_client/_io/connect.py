@@ -12,7 +12,7 @@ from .._model.url import URL
 from .._wire.tunnel import MAX_ANSWER_TIME, ConnectHandshake, Handshake, ProxyRefused, SocksHandshake
 from .clock import Clock
 from .dial import Dialer
-from .stream import SocketStream, Stream
+from .stream import SocketStream, Stream, make_stream
 from .tls import Sessions, TLSStream
 from .tls_options import TLS, default_context, explain, is_final
 
@@ -98,7 +98,7 @@ class Connector:
             message = f"Cannot connect to {url.netloc}: {exc}"
             raise clock.error(ConnectError, message) from exc
         clock.timings.connect = clock.now() - began
-        return SocketStream(sock)
+        return make_stream(sock, clock.loop)
 
     async def _dial_proxy(self, proxy: Proxy, clock: Clock) -> Stream:
         clock.phase = Phase.PROXY

@@ -12,6 +12,7 @@ both wait to write would face each other for ever.
 from __future__ import annotations
 
 import errno
+import math
 import ssl
 from collections.abc import Callable
 from typing import Protocol
@@ -19,9 +20,10 @@ from typing import Protocol
 import anyio
 import anyio.lowlevel
 
+from .._model.head import ResponseHead
 from .._model.snapshot import ConnectionInfo
 from .._wire.protocol import Wire, WireEvent
-from .stream import Nudged, Stream, StreamClosed
+from .stream import LimitPassed, Nudged, Stream, StreamClosed
 from .tls_alerts import is_alert
 
 __all__ = ["Connection", "KeepAlive", "Owner", "Waiter"]
@@ -32,7 +34,7 @@ PROBE_TIME = 1.0  # seconds for the answer to a PING, where the user has named n
 
 
 class Waiter:
-    """Somebody who waits for what comes over a connection. ``ready`` is what it waits for."""
+    """Somebody who waits for what comes over a connection. ``ready`` is what it waits for, ``until`` when it must end."""
 
     __slots__ = ("_wake",)
 
@@ -44,6 +46,10 @@ class Waiter:
         """Never, unless a subclass says otherwise: such a waiter reads for others."""
         return False
 
+    @property
+    def until(self) -> float:
+        return math.inf
+
     def heard(self) -> None:
         """Something has come that did not make it ready. Whoever has a time limit looks at it here."""
 
@@ -53,10 +59,18 @@ class Waiter:
             self._wake.set()
 
     async def sleep(self) -> None:
-        """Until it is notified."""
-        self._wake = anyio.Event()
+        """Until it is notified. :class:`LimitPassed` where its limit passes before, as it is then."""
+        wake = self._wake = anyio.Event()
         try:
-            await self._wake.wait()
+            while not wake.is_set():
+                until = self.until
+                if until == math.inf:
+                    await wake.wait()
+                    return
+                with anyio.CancelScope(deadline=until):
+                    await wake.wait()
+                if not wake.is_set() and self.until <= until:
+                    raise LimitPassed
         finally:
             self._wake = None
 
@@ -72,6 +86,7 @@ class Owner(Protocol):
     def title(self) -> str: ...
 
     def take(self, event: WireEvent) -> None: ...
+    def take_answer(self, head: ResponseHead, content: bytes) -> None: ...
     def progress(self) -> None: ...
 
 
@@ -161,7 +176,8 @@ class Connection:
     # -- reading
 
     async def wait(self, waiter: Waiter) -> None:
-        """Wait until *waiter* is ready; read for everybody if nobody does. OSError where the connection is lost.
+        """Wait until *waiter* is ready; read for everybody if nobody does. OSError where the connection is lost,
+        :class:`LimitPassed` where the waiter's limit has passed.
 
         Always a checkpoint.
         """
@@ -177,9 +193,24 @@ class Connection:
                     finally:
                         self._waiters.pop(waiter, None)
                 else:
-                    await self._read_until(waiter)
+                    self._reading = True
+                    try:
+                        if self.stream.unsent and self._flushing is None:
+                            await self._read_while_flushing(waiter.until)
+                        elif self._keepalive is not None:
+                            self.take(await self._receive(waiter.until))
+                        else:
+                            self.take(await self.stream.receive(waiter.until))
+                    except Nudged:
+                        pass  # somebody has left bytes to flush, or has made the waiter ready
+                    except OSError as exc:
+                        self._lose(exc)
+                        raise
+                    finally:
+                        self._reading = False
                 if waiter.ready:
                     return
+                waiter.heard()
         finally:
             if self._waiters and not self._reading:
                 self._pass_baton()
@@ -189,50 +220,27 @@ class Connection:
         del self._waiters[waiter]
         waiter.notify()
 
-    async def _read_until(self, waiter: Waiter) -> None:
-        self._reading = True
-        try:
-            while True:
-                try:
-                    if self._keepalive is None and (not self.stream.unsent or self._flushing is not None):
-                        self.take(await self.stream.receive())  # the plain way, without a frame more
-                    else:
-                        await self._read_once()
-                except Nudged:  # somebody has left bytes to flush, or has made the waiter ready
-                    if waiter.ready:
-                        return
-                    continue
-                if waiter.ready or self._lost is not None:
-                    return
-                waiter.heard()
-        except OSError as exc:
-            self._lose(exc)
-            raise
-        finally:
-            self._reading = False
-
-    async def _read_once(self) -> None:
-        if self.stream.unsent and self._flushing is None:
-            await self._read_while_flushing()
-        else:
-            self.take(await self._receive())
-
-    async def _receive(self) -> bytes:
+    async def _receive(self, until: float) -> bytes:
         """Wait for bytes; where the user wants it, ask a silent peer whether it is alive."""
         keepalive = self._keepalive
-        if keepalive is None:
-            return await self.stream.receive()
-        with anyio.move_on_after(keepalive.interval):
-            return await self.stream.receive()
-        self.wire.ping()
-        self.push()
-        with anyio.move_on_after(keepalive.timeout):
-            return await self.stream.receive()
-        raise OSError(errno.ETIMEDOUT, f"no answer to a PING for {keepalive.timeout:g} s")
+        if keepalive is None or (asks := self.now() + keepalive.interval) >= until:
+            return await self.stream.receive(until)
+        try:
+            return await self.stream.receive(asks)
+        except LimitPassed:
+            self.wire.ping()
+            self.push()
+        ends = math.inf if keepalive.timeout is None else self.now() + keepalive.timeout
+        try:
+            return await self.stream.receive(min(ends, until))
+        except LimitPassed:
+            if until <= ends:
+                raise
+            raise OSError(errno.ETIMEDOUT, f"no answer to a PING for {keepalive.timeout:g} s") from None
 
-    async def _read_while_flushing(self) -> None:
+    async def _read_while_flushing(self, until: float) -> None:
         """Somebody was cancelled, or the peer makes us answer: what is kept would stay there."""
-        error: OSError | Nudged | None = None
+        error: OSError | Nudged | LimitPassed | None = None
 
         async def flush() -> None:
             try:
@@ -243,8 +251,8 @@ class Connection:
         async with anyio.create_task_group() as group:
             group.start_soon(flush)
             try:
-                self.take(await self._receive())  # in here: leaving the block may end by a cancellation
-            except (OSError, Nudged) as exc:
+                self.take(await self._receive(until))  # in here: leaving the block may end by a cancellation
+            except (OSError, Nudged, LimitPassed) as exc:
                 error = exc
             group.cancel_scope.cancel()
         if error is not None:
@@ -253,24 +261,36 @@ class Connection:
     def take(self, data: bytes) -> None:
         """What was read: hand the events to their owners, and what the codec answers to the stream."""
         self.received += len(data)
+        if self.shared:
+            self._take_shared(data)
+            return
+        answer = self.wire.receive_folded(data)
+        for owner in self.exchanges.values():  # there is one, or none any more
+            if isinstance(answer, tuple):
+                owner.take_answer(*answer)
+            elif not answer:
+                owner.progress()
+            else:
+                for event in answer:
+                    owner.take(event)
+            return
+
+    def _take_shared(self, data: bytes) -> None:
         self._doubted = False
         if self._answer is not None:
             self._answer.notify()
         events = self.wire.receive(data)
-        if self.shared:
-            self._report_capacity()  # first: what the events free is not to be used where there is no room any more
+        self._report_capacity()  # first: what the events free is not to be used where there is no room any more
         for event in events:
             owner = self.exchanges.get(event.exchange)
             if owner is not None:
                 owner.take(event)
-        if self.shared or not events:
-            owner = self.exchanges.get(self.wire.receiving)
-            if owner is not None:
-                owner.progress()
-        if self.shared:
-            if self.closing and not self.exchanges and self._lost is None:
-                self._pool.broke(self)
-            self.push_quietly()
+        owner = self.exchanges.get(self.wire.receiving)
+        if owner is not None:
+            owner.progress()
+        if self.closing and not self.exchanges and self._lost is None:
+            self._pool.broke(self)
+        self.push_quietly()
 
     @property
     def closing(self) -> bool:
@@ -329,6 +349,15 @@ class Connection:
 
     def is_alive(self) -> bool:
         """Whether the connection takes exchanges, as far as can be known without waiting."""
+        if not self.shared and not self._reading and self._lost is None:
+            try:
+                data = self.stream.receive_nowait()
+                if data is None:
+                    return not self.wire.closing
+                self.take(data)  # a goodbye, or worse (RFC 9112 section 9.2): the codec is of no use any more
+            except OSError as exc:
+                self._lose(exc)
+            return False
         self.read_arrived(MAX_CHECK_READS)
         return self._lost is None and not self.closing
 

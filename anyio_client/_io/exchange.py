@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import islice
 
 import anyio
@@ -32,7 +32,7 @@ from .._wire.protocol import (
 from .clock import Clock
 from .connection import Connection, Waiter
 from .sending import Rest, Sending
-from .stream import StreamClosed
+from .stream import LimitPassed, StreamClosed
 from .tls_alerts import is_alert, session_ended
 
 __all__ = ["Exchange"]
@@ -53,6 +53,8 @@ class Exchange(Waiter):
 
     __slots__ = (
         "_ahead",
+        "_answer",
+        "_began",
         "_body_sent",
         "_carrying",
         "_clock",
@@ -60,11 +62,15 @@ class Exchange(Waiter):
         "_events",
         "_heard",
         "_known",
+        "_lost",
         "_on_informational",
+        "_pushed",
         "_received_before",
+        "_rest",
         "_reused",
         "_sending",
         "_sending_error",
+        "content",
         "number",
         "over",
         "raised",
@@ -72,12 +78,14 @@ class Exchange(Waiter):
     )
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
-        super().__init__()
+        self._wake = None
         self.number: int = 0
         self.over: bool = False
+        self.content: bytes | None = None  # the whole body, where the answer came whole
         self.trailers: Headers | None = None
         self._connection = connection
         self._clock = clock
+        self._answer: ResponseHead | None = None  # of the same
         self._events: deque[WireEvent] = deque()
         self._known = 0  # how many of the events have been looked at: only further ones end a wait
         self._ahead = 0  # bytes of the body that were credited to the peer before they were used
@@ -88,7 +96,11 @@ class Exchange(Waiter):
         self._on_informational: Callable[[int, Headers], object] | None = None
         self._reused = connection.used
         self._received_before = self._heard = connection.received  # _heard: as the last wait began
+        self._rest: Rest | None = None  # what is left to send of the body
+        self._pushed = False  # what was queued is with the stream
+        self._lost: OSError | None = None  # why the stream took no more
         self._body_sent = False
+        self._began = clock.began  # when the request was begun
 
     @property
     def began(self) -> float:
@@ -104,6 +116,10 @@ class Exchange(Waiter):
     @property
     def ready(self) -> bool:
         return self.over or len(self._events) > self._known or self._sending_error is not None
+
+    @property
+    def until(self) -> float:
+        return self._clock.until
 
     def progress(self) -> None:
         """Bytes of this exchange have come, though nothing complete."""
@@ -128,6 +144,14 @@ class Exchange(Waiter):
         if type(event) is Ended or type(event) is Failed:
             self._finish()
 
+    def take_answer(self, head: ResponseHead, content: bytes) -> None:
+        """The whole answer, at once."""
+        self._answer = head
+        self.content = content
+        if self._wake is not None:
+            self.notify()
+        self._finish()
+
     def _take_small(self, event: DataReceived) -> None:
         """A piece costs a hundred bytes besides its own: small ones that nobody takes are put together."""
         last = self._events[-1] if len(self._events) > self._known else None
@@ -145,7 +169,8 @@ class Exchange(Waiter):
             self.over = True
             sending = self._sending
             if sending is not None:
-                sending.give_up()
+                if not sending.complete:
+                    sending.give_up()
                 if self._carrying is not None:
                     self._carrying.cancel()
             self._connection.release(self)
@@ -165,77 +190,122 @@ class Exchange(Waiter):
 
     # -- the request and the head
 
-    async def start(self, request: Request) -> ResponseHead:
-        """Send *request*, return the head of its response. Our errors where that fails; then the exchange is over."""
-        try:
-            return await self._start(request)
-        except BaseException:
-            self.abandon(timed_out=self._clock.has_passed)
-            raise
-
-    async def _start(self, request: Request) -> ResponseHead:
+    def begin(self, request: Request) -> None:
+        """Send what leaves without a wait. Our errors where that fails; then the exchange is over."""
         connection, clock = self._connection, self._clock
         connection.used = True
-        began = clock.now()
+        at = clock.now()
         clock.phase = Phase.SEND  # what the kernel takes at once needs no limit
-        if began >= clock.deadline:
-            raise clock.timeout_error()
+        self._began = at
         self._on_informational = request.on_informational
         sending = self._sending = Sending(connection, clock, request)
-        self.number = sending.open()
-        connection.exchanges[self.number] = self
-        rest = sending.queue_small()
         try:
-            lost = await sending.push()
+            if at >= clock.deadline:
+                raise clock.timeout_error()
+            sending.open()
+            self.number = sending.number
+            connection.exchanges[self.number] = self
+            if not sending.complete:
+                self._rest = sending.queue_small()
+            if connection.shared and connection.has_reader:
+                return
+            self._pushed = True
+            self._lost = sending.push()
+            if self._lost is not None or (self._rest is None and not connection.stream.unsent):
+                self._body_sent = True  # or there is nobody to send it to
+                clock.timings.send = clock.allow(Phase.RECEIVE, clock.timeout.read) - at
         except StreamClosed as exc:
+            self.abandon()
             raise self._closed() from exc
-        head: ResponseHead | None = None
-        if lost is None and sending.expects_permission:
-            head = await self._wait_for_permission()
-        if head is not None:
-            sending.give_up()
-            self._body_sent = True
-        elif lost is not None or (rest is None and not connection.stream.unsent):
-            self._body_sent = True
-            clock.timings.send = clock.now() - began
-            clock.phase = Phase.RECEIVE
-            head = await self._read_head()
-        elif request.carrier is not None and isinstance(rest, StreamedBody):
-            head = await self._send_beside(sending, rest, request.carrier)
-        else:
-            clock.allow(Phase.SEND, clock.timeout.write)
-            head = await self._send_while_reading(sending, rest)
-            self._body_sent = True  # or given up: from here on we wait for the server only
-        clock.timings.first_byte = clock.now() - began - (clock.timings.send or 0.0)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def head(self) -> Awaitable[ResponseHead]:
+        """Send the rest, wait for the head of the response. Our errors where that fails; then the exchange is over."""
+        return self._read_head() if self._body_sent else self._send_and_read_head(self._rest)
+
+    def note_answer(self, now: float) -> None:
+        """The head is here."""
+        clock = self._clock
+        timings = clock.timings
+        timings.first_byte = now - self._began - (timings.send or 0.0)
         clock.outcome = Outcome.ANSWERED
         clock.phase = Phase.BODY
         clock.body_size = 0
-        return head
+
+    async def _send_and_read_head(self, rest: Rest | None) -> ResponseHead:
+        connection, clock, sending = self._connection, self._clock, self._sending
+        assert sending is not None  # begin() makes it
+        try:
+            lost = self._lost
+            if not self._pushed:
+                try:
+                    lost = await sending.push_with_others()
+                except StreamClosed as exc:
+                    raise self._closed() from exc
+            if lost is not None or (rest is None and not connection.stream.unsent):
+                self._body_sent = True
+                clock.timings.send = clock.allow(Phase.RECEIVE, clock.timeout.read) - self._began
+                return await self._read_head()
+            if rest is not None and sending.expects_permission:
+                head = await self._wait_for_permission()
+                if head is not None:
+                    sending.give_up()
+                    self._body_sent = True
+                    return head
+            if isinstance(rest, StreamedBody) and clock.request.carrier is not None:
+                return await self._send_beside(sending, rest, clock.request.carrier)
+            with clock:
+                clock.allow(Phase.SEND, clock.timeout.write)
+                head = await self._send_while_reading(sending, rest)
+            self._body_sent = True  # or given up: from here on we wait for the server only
+            return head
+        except BaseException:
+            self.abandon(timed_out=clock.has_passed)
+            raise
 
     async def _read_head(self) -> ResponseHead:
-        head = await self._next_head()
-        while head.status_code < 200:
-            head = await self._next_head()
-        return head
+        """The head of the final response. The limit of the first wait is set."""
+        clock, connection = self._clock, self._connection
+        try:
+            head = self._queued_head()
+            while head is None or head.status_code < 200:
+                if head is None:
+                    self._heard = connection.received
+                    try:
+                        await connection.wait(self)
+                    except LimitPassed:
+                        raise clock.timeout_error() from None
+                    except OSError as exc:
+                        raise self._broken(exc) from exc
+                head = self._queued_head()
+                if head is None and self._body_sent:
+                    clock.allow(clock.phase, clock.timeout.read)
+            return head
+        except BaseException:
+            self.abandon(timed_out=clock.has_passed)
+            raise
 
-    async def _next_head(self) -> ResponseHead:
-        """The next head, interim ones (1xx) included."""
-        while True:
-            while self._events:
-                event = self._events.popleft()
-                match event:
-                    case ResponseReceived():
-                        return event.head
-                    case Failed():
-                        raise self._failure(event)
-                    case InterimReceived():
-                        self._tell(event.head)
-                        return event.head
-                    case DataReceived() | Ended() | SendAllowed():
-                        pass
-            if self._sending_error is not None:
-                self._raise_sending_error()
-            await self._receive()
+    def _queued_head(self) -> ResponseHead | None:
+        """The next head that has come, interim ones (1xx) included."""
+        if self._answer is not None:
+            return self._answer
+        while self._events:
+            event = self._events.popleft()
+            match event:
+                case ResponseReceived():
+                    return event.head
+                case Failed():
+                    raise self._failure(event)
+                case InterimReceived():
+                    self._tell(event.head)
+                    return event.head
+                case DataReceived() | Ended() | SendAllowed():
+                    pass
+        if self._sending_error is not None:
+            self._raise_sending_error()
+        return None
 
     def _tell(self, head: ResponseHead) -> None:
         if self._on_informational is not None:
@@ -252,11 +322,10 @@ class Exchange(Waiter):
         self._heard = self._connection.received
         try:
             await self._connection.wait(self)
-        except StreamClosed as exc:
-            raise self._closed() from exc
+        except LimitPassed:
+            raise self._clock.timeout_error() from None
         except OSError as exc:
-            self._finish()
-            raise self._lost(exc) from exc
+            raise self._broken(exc) from exc
 
     # -- errors
 
@@ -274,7 +343,11 @@ class Exchange(Waiter):
         error.reused = event.lost and (self._died_idle or refused)
         return error
 
-    def _lost(self, exc: OSError) -> APIConnectionError:
+    def _broken(self, exc: OSError) -> APIConnectionError:
+        """The error for a connection that is lost, or closed on our side."""
+        if isinstance(exc, StreamClosed):
+            return self._closed()
+        self._finish()
         if is_alert(exc):
             return session_ended(self._clock, exc)
         lost = self._clock.error(ConnectionLostError, f"The connection was lost: {exc}")
@@ -295,10 +368,14 @@ class Exchange(Waiter):
         """Wait for 100 (Continue), or for so long; the head of the answer, where the server has enough without the body."""
         self._clock.allow(Phase.RECEIVE, self._clock.timeout.read)
         with anyio.move_on_after(EXPECT_TIME):
-            while (head := await self._next_head()).status_code < 200:
-                if head.status_code == 100:
+            while True:
+                head = self._queued_head()
+                if head is None:
+                    await self._receive()
+                elif head.status_code == 100:
                     return None
-            return head
+                elif head.status_code >= 200:
+                    return head
         return None
 
     async def _send_while_reading(self, sending: Sending, rest: Rest | None) -> ResponseHead:
@@ -362,7 +439,7 @@ class Exchange(Waiter):
         return head
 
     async def _carry(self, sending: Sending, rest: Rest | None) -> None:
-        clock = sending.clock = Clock(self._clock.request, self._clock.timeout, self._clock.deadline, self._clock.now)
+        clock = sending.clock = Clock(self._clock.request, self._clock.timeout, self._clock.deadline, self._clock.loop)
         with anyio.CancelScope() as scope:
             self._carrying = scope
             if sending.given_up:
@@ -378,6 +455,7 @@ class Exchange(Waiter):
                 self._connection.wake(self)
                 return
             self._clock.extend(self._clock.timeout.read)
+            self._connection.wake(self)  # it is waited for with another limit now
 
     def _raise_sending_error(self) -> None:
         """What has ended the sending task is raised once: where the answer is read, or given up."""

@@ -82,6 +82,26 @@ class ConnectionPool:
 
     # -- for transports
 
+    def acquire_nowait(self, route: Route, clock: Clock) -> Connection | None:
+        """The same as :meth:`acquire`, where a connection is ready and nothing is to be waited for; else None."""
+        if self.collected:
+            self.bury()
+        if self.record is not None:
+            return None
+        number = self._machine.lend(route.key, clock.began)
+        if number is None:
+            return None
+        connection = self._connections[number]
+        if connection.is_alive():
+            if not connection.shared or (connection.has_room and not connection.in_doubt):
+                return connection
+            self.freed(connection)
+        elif connection.exchanges:  # it ends what it carries, and takes no more
+            self.freed(connection)
+        else:
+            self._step(machine.Broke(number))
+        return None
+
     async def acquire(self, route: Route, clock: Clock) -> Connection:
         """A connection on the way *route*, for one exchange. Our errors where there is none (outcome not_sent)."""
         if self.collected:
@@ -254,7 +274,9 @@ class ConnectionPool:
     # -- for connections
 
     def freed(self, connection: Connection) -> None:
-        self._step(machine.Freed(connection.number, connection.now(), connection.wire.keepalive()))
+        now, keepalive = connection.now(), connection.wire.keepalive()
+        if self.record is not None or not self._machine.take_back(connection.number, now, keepalive):
+            self._step(machine.Freed(connection.number, now, keepalive))
 
     def broke(self, connection: Connection) -> None:
         connection.close()

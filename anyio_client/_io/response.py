@@ -230,6 +230,20 @@ class Response:
         """Whether ``content`` is there."""
         return self._content is not None or self._raw_content is not None
 
+    def read_nowait(self) -> bool:
+        """Read the body where it is here and as it is; whether that was so."""
+        if self._content is None and self._raw_content is None:
+            raw = self._raw
+            if type(raw) is not ReadBody or self._raw_taken or self.is_closed:
+                return False
+            for field in self.head.headers.fields:
+                if field[0] == "content-encoding":
+                    return False
+            self._raw_taken = True
+            self._content = self._raw_content = raw.take()
+            self.is_closed = True
+        return self._content is not None
+
     async def read(self) -> bytes:
         """Read the body to its end, decode it, keep it as ``content`` and return it."""
         if self._content is None and self._raw_content is None:

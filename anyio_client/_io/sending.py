@@ -57,11 +57,11 @@ class Sending:
         "_begins",
         "_connection",
         "_facts",
-        "_number",
         "_request",
         "clock",
         "complete",
         "given_up",
+        "number",
         "window",
     )
 
@@ -73,8 +73,9 @@ class Sending:
         self._facts = clock  # of the exchange: its outcome, its timings
         self._connection = connection
         self._request = request
-        self._begins = connection.position  # where the request begins
-        self._number = 0
+        stream = connection.stream
+        self._begins = stream.sent + stream.unsent  # where the request begins
+        self.number: int = 0  # of the exchange, once it is open
 
     def give_up(self) -> None:
         """Nobody wants the rest; whoever waits to send it goes on, and finds out."""
@@ -87,24 +88,21 @@ class Sending:
     @property
     def expects_permission(self) -> bool:
         """Whether the body waits for 100 (Continue), RFC 9110 section 10.1.1."""
-        request = self._request
-        return request.has_content and request.headers.get("expect", "").lower() == "100-continue"
+        headers = self._request.headers
+        return "expect" in headers and headers["expect"].lower() == "100-continue" and self._request.has_content
 
-    def open(self) -> int:
-        """Queue the head; the exchange's number. LocalProtocolError where HTTP does not allow it."""
+    def open(self) -> None:
+        """Queue the head. LocalProtocolError where HTTP does not allow it."""
         request = self._request
+        self.complete = not request.body and request.trailers is None
         try:
-            self._number = self._connection.wire.open(request, end=not request.body and request.trailers is None)
+            self.number = self._connection.wire.open(request, end=self.complete)
         except WireMisuse as exc:
             raise self._cannot(exc) from exc
-        self.complete = not request.body and request.trailers is None
-        return self._number
 
     def queue_small(self) -> Rest | None:
         """Queue a small body behind the head; what is left to send, None for nothing."""
         body = self._request.body
-        if self.complete:
-            return None
         if not isinstance(body, bytes) or len(body) > SMALL_BODY or self.expects_permission:
             return body
         try:
@@ -121,21 +119,31 @@ class Sending:
     def _cannot(self, exc: WireMisuse) -> LocalProtocolError:
         return self._facts.error(LocalProtocolError, f"The request cannot be sent: {exc}")
 
-    async def push(self) -> OSError | None:
+    def push(self) -> OSError | None:
         """Hand what is queued to the stream; what has gone wrong, for the server may have answered before it closed."""
-        connection = self._connection
-        lost: OSError | None = None
+        stream = self._connection.stream
         try:
-            if connection.shared and connection.has_reader:
-                await connection.push_with_others()
-            else:
-                connection.push()
+            self._connection.push()
         except StreamClosed:
             raise
         except OSError as exc:
-            lost = exc
-        self._note_sent()
-        return lost
+            return exc
+        finally:
+            if stream.sent > self._begins:
+                self._facts.outcome = Outcome.UNKNOWN
+        return None
+
+    async def push_with_others(self) -> OSError | None:
+        """The same on a connection where somebody reads: in one write with what other tasks are about to send."""
+        try:
+            await self._connection.push_with_others()
+        except StreamClosed:
+            raise
+        except OSError as exc:
+            return exc
+        finally:
+            self._note_sent()
+        return None
 
     def _note_sent(self) -> None:
         if self._connection.stream.sent > self._begins:
@@ -185,7 +193,12 @@ class Sending:
             raise _caller_raised(exc) from None
         if not isinstance(pieces, AsyncIterable):
             with contextlib.closing(_own_errors(pieces)) as checked:
-                for piece in checked:
+                while True:
+                    self.clock.allow(Phase.SEND, None)  # the caller's own time does not count
+                    try:
+                        piece = next(checked)
+                    except StopIteration:
+                        break
                     left -= memoryview(check_piece(piece)).nbytes
                     await self._send_piece(piece, last=left == 0)
             return
@@ -223,17 +236,19 @@ class Sending:
 
     def _offer(self, data: bytes | memoryview) -> int:
         """Queue what the windows allow of *data*; the window opens again with the codec's word for it."""
-        if self.window is None:
-            self.window = _Window(self)
-        self.window.is_open = False
-        return self._connection.wire.send(self._number, data)
+        accepted = self._connection.wire.send(self.number, data)
+        if accepted < len(data):
+            if self.window is None:
+                self.window = _Window(self)
+            self.window.is_open = False
+        return accepted
 
     def _finish(self) -> None:
         if self.complete:
             return
-        trailers = self._make_trailers()
+        trailers = None if self._request.trailers is None else self._make_trailers()
         self.complete = True
-        self._connection.wire.finish(self._number, trailers)
+        self._connection.wire.finish(self.number, trailers)
 
     def _make_trailers(self) -> Headers | None:
         make: Callable[[], Mapping[str, str]] | None = self._request.trailers

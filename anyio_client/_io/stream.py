@@ -3,20 +3,29 @@
 Plain non-blocking sockets, and anyio only to wait for them: what the kernel took is known to the byte (so that
 ``not_sent`` is a fact and not a guess), a wait can be cancelled anywhere without losing data, what has arrived can be
 read without waiting, and closing is synchronous, so that no cancellation can lose it.
+
+On asyncio each wait of anyio's registers the socket with the event loop and takes it out again, which costs more than
+all else of a small exchange: there the socket stays registered, and is read in the callback.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import anyio
-import anyio.lowlevel
 
-__all__ = ["READ_SIZE", "Nudged", "SocketStream", "Stream", "StreamClosed"]
+from .event_loop import EventLoop
 
-READ_SIZE = 64 * 1024  # what one read asks for; the kernel rarely has more ready on one connection
+__all__ = ["MAX_READ_SIZE", "LimitPassed", "Nudged", "SocketStream", "Stream", "StreamClosed", "make_stream"]
+
+READ_SIZE = 64 * 1024  # what one read asks for; the kernel rarely has more ready on one connection ...
+MAX_READ_SIZE = 256 * 1024  # ... and where it had, the next ones ask for this
+# On asyncio a peer that always has something ready can keep the cancellation of a scope from being delivered by a wait:
+# after so many reads it is looked for.
+READS_UNCHECKED = 16
 
 
 class StreamClosed(OSError):
@@ -27,6 +36,10 @@ class Nudged(Exception):
     """Somebody wants whoever waits on the stream to look at it again."""
 
 
+class LimitPassed(Exception):
+    """It has been waited for as long as was allowed."""
+
+
 class Stream(Protocol):
     """What a connection needs of its socket, encrypted or not. Errors of the peer are OSError (ssl.SSLError is one)."""
 
@@ -34,8 +47,9 @@ class Stream(Protocol):
         """What has arrived: bytes, ``b""`` for the end, None for nothing yet."""
         ...
 
-    async def receive(self) -> bytes:
-        """Wait for bytes; ``b""`` is the end. Always a checkpoint."""
+    async def receive(self, until: float = math.inf) -> bytes:
+        """Wait for bytes; ``b""`` is the end. Always a checkpoint. :class:`LimitPassed` at *until*, on the event loop's
+        clock; a little later where that is cheaper."""
         ...
 
     def send_nowait(self, data: bytes) -> None:
@@ -63,17 +77,29 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
+def make_stream(sock: socket.socket, loop: EventLoop) -> SocketStream:
+    """The stream over a connected, non-blocking socket."""
+    native: Any = loop.token
+    # asyncio's loop for Windows has the method, but not the means.
+    if hasattr(native, "add_reader") and "Proactor" not in type(native).__name__:
+        return _RegisteredStream(sock, loop)
+    return SocketStream(sock, loop)
+
+
 class SocketStream:
     """See :class:`Stream`. The socket is connected and non-blocking."""
 
-    __slots__ = ("_backend", "_closed", "_kept", "_sock", "sent")
+    __slots__ = ("_backend", "_closed", "_kept", "_loop", "_size", "_sock", "sent", "unsent")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, loop: EventLoop) -> None:
         self._sock = sock
-        self._backend: Any = anyio.lowlevel.current_token().backend_class  # which anyio would look for at each wait
+        self._loop = loop
+        self._backend = loop.backend
         self._kept = bytearray()
+        self._size = READ_SIZE
         self._closed = False
         self.sent = 0
+        self.unsent = 0
 
     @property
     def socket(self) -> socket.socket:
@@ -83,34 +109,37 @@ class SocketStream:
         if self._closed:
             raise StreamClosed("the connection was closed")
         try:
-            return self._sock.recv(READ_SIZE)
+            data = self._sock.recv(self._size)
         except (BlockingIOError, InterruptedError):
             return None
+        self._size = MAX_READ_SIZE if len(data) == self._size else READ_SIZE
+        return data
 
-    async def receive(self) -> bytes:
-        # A peer that always has something ready can keep a cancellation from being delivered by the wait (uvloop).
-        backend = self._backend
-        await backend.checkpoint_if_cancelled()
+    async def receive(self, until: float = math.inf) -> bytes:
         while True:
             if self._closed:
                 raise StreamClosed("the connection was closed")
             try:
-                await backend.wait_readable(self._sock)
+                if until == math.inf:
+                    await self._backend.wait_readable(self._sock)
+                else:
+                    with self._loop.make_scope(deadline=until) as scope:
+                        await self._backend.wait_readable(self._sock)
+                    if scope.cancelled_caught:
+                        raise LimitPassed
             except anyio.ClosedResourceError:
                 if not self._closed:
                     raise Nudged from None
-            if self._closed:
-                raise StreamClosed("the connection was closed")
-            try:
-                return self._sock.recv(READ_SIZE)
-            except (BlockingIOError, InterruptedError):
-                pass
+            data = self.receive_nowait()
+            if data is not None:
+                return data
 
     def send_nowait(self, data: bytes) -> None:
         if self._closed:
             raise StreamClosed("the connection was closed")
-        if self._kept:
+        if self.unsent:
             self._kept += data
+            self.unsent += len(data)
             return
         try:
             taken = self._sock.send(data)
@@ -119,10 +148,7 @@ class SocketStream:
         self.sent += taken
         if taken < len(data):
             self._kept += memoryview(data)[taken:]
-
-    @property
-    def unsent(self) -> int:
-        return len(self._kept)
+            self.unsent = len(self._kept)
 
     async def flush(self) -> None:
         await self._backend.checkpoint_if_cancelled()
@@ -138,6 +164,7 @@ class SocketStream:
                 continue
             self.sent += taken
             del self._kept[:taken]
+            self.unsent = len(self._kept)
             return
 
     async def _wait(self, wait: Callable[[Any], Awaitable[None]]) -> None:
@@ -161,8 +188,125 @@ class SocketStream:
             return
         self._closed = True
         self._kept.clear()
+        self.unsent = 0
         try:
             anyio.notify_closing(self._sock)
         except RuntimeError:
             pass  # collected outside of its loop: nobody waits
         self._sock.close()
+
+
+class _RegisteredStream(SocketStream):
+    """The same on asyncio and uvloop. What the callback has read is kept until somebody takes it, so that a wait that
+    is cancelled loses nothing; where nobody waits nothing is read.
+
+    A timer is set for the first wait that has a limit, and left: when it goes off it looks whether the wait of then has
+    passed its own. So a call whose answer comes in time neither sets nor clears one.
+    """
+
+    __slots__ = ("_arrived", "_failed", "_native", "_reads", "_registered", "_timer", "_timer_at", "_until", "_waiter")
+
+    def __init__(self, sock: socket.socket, loop: EventLoop) -> None:
+        super().__init__(sock, loop)
+        self._native: Any = loop.token
+        self._registered = False
+        self._waiter: Any = None  # the future of whoever waits in receive
+        self._until = math.inf  # its limit
+        self._timer: Any = None
+        self._timer_at = math.inf
+        self._arrived: bytes | None = None
+        self._failed: OSError | None = None
+        self._reads = 0
+
+    def receive_nowait(self) -> bytes | None:
+        if self._arrived is None and self._failed is None:
+            return SocketStream.receive_nowait(self)
+        return self._taken()
+
+    def _taken(self) -> bytes | None:
+        if self._closed:
+            raise StreamClosed("the connection was closed")
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+        data, self._arrived = self._arrived, None
+        return data
+
+    async def receive(self, until: float = math.inf) -> bytes:
+        if self._closed:
+            raise StreamClosed("the connection was closed")
+        self._reads += 1
+        if self._arrived is not None or self._failed is not None:
+            await self._backend.checkpoint()  # before anything is taken
+        else:
+            if self._reads % READS_UNCHECKED == 0:
+                await self._backend.checkpoint_if_cancelled()
+            if not self._registered:
+                self._native.add_reader(self._sock.fileno(), self._read)
+                self._registered = True
+            self._until = until
+            if until < self._timer_at:
+                self._set_timer(until)
+            self._waiter = self._native.create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = self._taken()
+        if data is None:
+            raise LimitPassed if self._loop.now() >= self._until else Nudged
+        return data
+
+    def _read(self) -> None:
+        """The socket can be read."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self._unregister()
+            return
+        try:
+            data = self._arrived = self._sock.recv(self._size)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as exc:
+            self._failed = exc
+        else:
+            self._size = MAX_READ_SIZE if len(data) == self._size else READ_SIZE
+        waiter.set_result(None)
+
+    def _unregister(self) -> None:
+        if self._registered:
+            self._registered = False
+            try:
+                self._native.remove_reader(self._sock.fileno())
+            except RuntimeError:
+                pass  # the loop is closed
+
+    def _set_timer(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._native.call_at(at, self._look_at_limit)
+        self._timer_at = at
+
+    def _look_at_limit(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and self._until < math.inf:
+            if self._loop.now() >= self._until:
+                waiter.set_result(None)
+            else:
+                self._set_timer(self._until)
+
+    def nudge(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._unregister()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            SocketStream.close(self)
+            self._arrived = None
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_result(None)

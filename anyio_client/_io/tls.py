@@ -6,13 +6,14 @@ were encrypted and not sent are lost with the exception. Here they stay in the s
 
 from __future__ import annotations
 
+import math
 import ssl
 import weakref
 from collections import OrderedDict
 
 import anyio.lowlevel
 
-from .stream import READ_SIZE, Stream
+from .stream import MAX_READ_SIZE, Stream
 
 __all__ = ["Sessions", "TLSStream"]
 
@@ -131,8 +132,8 @@ class TLSStream:
         pieces: list[bytes] = []
         size = 0
         try:
-            while size < READ_SIZE:
-                piece = self._object.read(READ_SIZE)  # one record at most
+            while size < MAX_READ_SIZE:
+                piece = self._object.read(MAX_READ_SIZE)  # one record at most
                 if not piece:
                     raise ssl.SSLZeroReturnError  # close_notify: the object's way of saying it
                 pieces.append(piece)
@@ -164,14 +165,14 @@ class TLSStream:
                 return None
             self._feed(raw)
 
-    async def receive(self) -> bytes:
+    async def receive(self, until: float = math.inf) -> bytes:
         if self._ending is not None or self._object.pending() or self._incoming.pending:
             await anyio.lowlevel.checkpoint()  # before anything is taken, so that a cancellation loses nothing
             data = self._decrypted()
             if data is not None:
                 return data
         while True:
-            self._feed(await self._below.receive())
+            self._feed(await self._below.receive(until))
             data = self._decrypted()
             if data is not None:
                 return data

@@ -1,7 +1,7 @@
 """Header fields: an ordered, case-insensitive, multi-valued mapping (RFC 9110 section 5).
 
-A field is kept as ``(lower-case name, name as given, value, value on the wire)``: the first finds it, the second and
-fourth are written, the third is read. Lists are short (about fifteen fields), so a scan beats an index.
+A field is kept as ``(lower-case name, name as given, value, value on the wire, line of HTTP/1.1)``: the first finds it, the
+third is read, the fourth and fifth are written. Lists are short (about fifteen fields), so a scan beats an index.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import TypeAlias
 
 from .given import Omit
 
-__all__ = ["Headers", "HeadersInput", "check_method"]
+__all__ = ["Field", "Headers", "HeadersInput", "check_method", "make_field"]
+
+# The line is empty where the field was read off the wire: few of those are ever written.
+Field: TypeAlias = tuple[str, str, str, bytes, bytes]
 
 HeadersInput: TypeAlias = "Mapping[str, str] | Iterable[tuple[str, str]] | Headers"
 
@@ -79,7 +82,8 @@ def check_method(method: object) -> str:
     return method.upper()
 
 
-def _field(name: object, value: object) -> tuple[str, str, str, bytes]:
+def make_field(name: object, value: object) -> Field:
+    """The field, checked. TypeError or ValueError for what cannot be one."""
     if not isinstance(name, str):
         raise TypeError(f"a header name must be a str, not {type(name).__name__}")
     if not _TOKEN.fullmatch(name):
@@ -90,7 +94,8 @@ def _field(name: object, value: object) -> tuple[str, str, str, bytes]:
         raise ValueError(f"the value of header {name!r} has a control character in it (RFC 9110 section 5.5)")
     value = value.strip(" \t")
     try:
-        return name.lower(), str(name), value, value.encode("utf-8")
+        raw = value.encode("utf-8")
+        return name.lower(), str(name), value, raw, b"%b: %b\r\n" % (name.encode("ascii"), raw)
     except UnicodeEncodeError:
         raise ValueError(f"the value of header {name!r} has a lone surrogate in it") from None
 
@@ -104,18 +109,19 @@ class Headers(MutableMapping[str, str]):
     control characters, are a ValueError. The repr hides the values of all fields that are not known to be harmless.
     """
 
-    __slots__ = ("_fields",)
+    __slots__ = ("fields",)
 
     def __init__(self, headers: HeadersInput | None = None) -> None:
-        self._fields: list[tuple[str, str, str, bytes]] = []
+        #: Each field as make_field() makes it; only such ones may be put in.
+        self.fields: list[Field] = []
         if headers is None:
             return
         if isinstance(headers, Headers):
-            self._fields = headers._fields.copy()
+            self.fields = headers.fields.copy()
         elif isinstance(headers, Mapping):
-            self._fields.extend(_field(name, value) for name, value in headers.items())  # pyright: ignore
+            self.fields.extend(make_field(name, value) for name, value in headers.items())  # pyright: ignore
         else:
-            self._fields.extend(_field(name, value) for name, value in headers)
+            self.fields.extend(make_field(name, value) for name, value in headers)
 
     @classmethod
     def from_wire(cls, raw: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -127,41 +133,38 @@ class Headers(MutableMapping[str, str]):
                 text = value.decode("utf-8")
             except UnicodeDecodeError:
                 text = value.decode("latin-1")
-            self._fields.append((shown.lower(), shown, text, value))
+            self.fields.append((shown.lower(), shown, text, value, b""))
         return self
 
     @classmethod
-    def of_fields(cls, fields: list[tuple[str, str, str, bytes]]) -> Headers:
-        """Fields as a codec read and checked them: ``(lower-case name, name, value, value on the wire)``."""
+    def of_fields(cls, fields: list[Field]) -> Headers:
+        """Fields that were checked, as :func:`make_field` makes them."""
         self = cls.__new__(cls)
-        self._fields = fields
+        self.fields = fields
         return self
-
-    @property
-    def fields(self) -> list[tuple[str, str, str, bytes]]:
-        """``(lower-case name, name, value, value on the wire)`` of each field, to be read only."""
-        return self._fields
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
         """``(name, value)`` pairs of bytes, as on the wire: order and case kept."""
-        return [(name.encode("ascii"), value) for _, name, _, value in self._fields]
+        return [(field[1].encode("ascii"), field[3]) for field in self.fields]
 
     def get_list(self, name: str) -> list[str]:
         """Every value of *name*, in order; an empty list where there is none."""
         key = name.lower()
-        return [field[2] for field in self._fields if field[0] == key]
+        return [field[2] for field in self.fields if field[0] == key]
 
     def multi_items(self) -> list[tuple[str, str]]:
         """``(name, value)`` pairs of str, repeated fields apart, names as they were given."""
-        return [(field[1], field[2]) for field in self._fields]
+        return [(field[1], field[2]) for field in self.fields]
 
     def add(self, name: str, value: str) -> None:
         """Append one more field of this name."""
-        self._fields.append(_field(name, value))
+        self.fields.append(make_field(name, value))
 
     def copy(self) -> Headers:
-        return Headers(self)
+        made = Headers.__new__(Headers)
+        made.fields = self.fields.copy()
+        return made
 
     __copy__ = copy
 
@@ -182,45 +185,45 @@ class Headers(MutableMapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         key = name.lower()
-        values = [field[2] for field in self._fields if field[0] == key]
+        values = [field[2] for field in self.fields if field[0] == key]
         if not values:
             raise KeyError(name)
         return values[0] if len(values) == 1 else ", ".join(values)
 
     def __setitem__(self, name: str, value: str) -> None:
-        new = _field(name, value)
-        for place, field in enumerate(self._fields):
+        new = make_field(name, value)
+        for place, field in enumerate(self.fields):
             if field[0] == new[0]:
-                rest = [other for other in self._fields[place + 1 :] if other[0] != new[0]]
-                self._fields[place:] = [new, *rest]
+                rest = [other for other in self.fields[place + 1 :] if other[0] != new[0]]
+                self.fields[place:] = [new, *rest]
                 return
-        self._fields.append(new)
+        self.fields.append(new)
 
     def __delitem__(self, name: str) -> None:
         key = name.lower()
-        kept = [field for field in self._fields if field[0] != key]
-        if len(kept) == len(self._fields):
+        kept = [field for field in self.fields if field[0] != key]
+        if len(kept) == len(self.fields):
             raise KeyError(name)
-        self._fields = kept
+        self.fields = kept
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
         key = name.lower()
-        for field in self._fields:  # noqa: SIM110  # three times as fast as any()
+        for field in self.fields:  # noqa: SIM110  # three times as fast as any()
             if field[0] == key:
                 return True
         return False
 
     def __iter__(self) -> Iterator[str]:
-        return iter({field[0]: field[1] for field in self._fields}.values())
+        return iter({field[0]: field[1] for field in self.fields}.values())
 
     def __len__(self) -> int:
-        return len({field[0] for field in self._fields})
+        return len({field[0] for field in self.fields})
 
     def _by_name(self) -> list[tuple[str, bytes]]:
         """``(lower-case name, value on the wire)``, sorted by name; the values of one name stay in their order."""
-        return sorted(((field[0], field[3]) for field in self._fields), key=lambda pair: pair[0])
+        return sorted(((field[0], field[3]) for field in self.fields), key=lambda pair: pair[0])
 
     def __eq__(self, other: object) -> bool:
         """Equal names (whatever the case) and values in the same order of each name."""
@@ -235,6 +238,6 @@ class Headers(MutableMapping[str, str]):
 
     def __repr__(self) -> str:
         shown = ", ".join(
-            f"{name!r}: {value if lower in _SHOWN else '***'!r}" for lower, name, value, _ in self._fields
+            f"{name!r}: {value if lower in _SHOWN else '***'!r}" for lower, name, value, _, _ in self.fields
         )
         return f"Headers({{{shown}}})"

@@ -106,7 +106,7 @@ def show_url(url: str | URL) -> str:
     return repr(re.sub(r"//[^/]*@", "//***@", re.split(r"[?#]", url, maxsplit=1)[0]))
 
 
-@attrs.define
+@attrs.define(slots=False)  # so that those of a plain call, with two dozen defaults, are one copy of a dict
 class RequestOptions:
     """The options of one request. What is ``not_given`` is inherited from the client; None switches off.
 
@@ -152,16 +152,16 @@ class RequestOptions:
             given: Any = form
             return cls(method, url, json_data=not_given if json_data is None else json_data, files=files, form=given)
         made = cls.__new__(cls)
-        for name, value in _DEFAULTS:
-            object.__setattr__(made, name, value)  # what they are was checked once
-        object.__setattr__(made, "method", _METHODS[method])
-        if not isinstance(url, str | URL):
+        if type(url) is not str:
             _check_url(made, None, url)
-        object.__setattr__(made, "url", url)
+        values = _DEFAULTS.copy()  # what they are was checked once
+        values["method"] = _METHODS[method]
+        values["url"] = url
         if json_data is not None:
-            object.__setattr__(made, "json_data", json_data)
+            values["json_data"] = json_data
         if files is not None:
-            object.__setattr__(made, "files", files)
+            values["files"] = files
+        object.__setattr__(made, "__dict__", values)
         return made
 
     @classmethod
@@ -181,7 +181,7 @@ class RequestOptions:
 _METHODS = {
     written: name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE") for written in (name, name.lower())
 }
-_DEFAULTS = tuple((a.name, getattr(RequestOptions(), a.name)) for a in attrs.fields(RequestOptions))
+_DEFAULTS: dict[str, Any] = {a.name: getattr(RequestOptions(), a.name) for a in attrs.fields(RequestOptions)}
 _MEANT = {
     "extra_headers": "headers",
     "extra_query": "params",
@@ -193,3 +193,15 @@ _MEANT = {
     "path": "url",
 }
 OPTION_NAMES = frozenset(a.name for a in attrs.fields(RequestOptions)) - {"raw_mode", "carrier"}
+
+# No option is set by a name that is none: a hook that writes options.timeuot is told so.
+_set_known: Any = RequestOptions.__setattr__
+
+
+def _set_option(self: Any, name: str, value: object) -> None:
+    if name not in _DEFAULTS:
+        raise AttributeError(f"unknown option {name!r}; the options are: {', '.join(sorted(OPTION_NAMES))}")
+    _set_known(self, name, value)
+
+
+RequestOptions.__setattr__ = _set_option  # type: ignore[method-assign]

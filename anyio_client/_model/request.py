@@ -26,6 +26,8 @@ Content: TypeAlias = (
 
 Carrier: TypeAlias = Callable[..., None]  # (async function, *its arguments), as TaskGroup.start_soon
 
+_NO_NAMES: frozenset[str] = frozenset()
+
 # RFC 9110 section 9.2.2
 IDEMPOTENT_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
@@ -160,6 +162,15 @@ class Request:
             self.body = content
         else:
             self.body = make_body(content)
+
+    @classmethod
+    def of_checked(cls, method: str, url: URL, headers: Headers, body: bytes) -> Request:
+        """The same as the constructor, for parts that were checked before; *headers* are the request's own from now on."""
+        self = cls.__new__(cls)
+        self.method, self.url, self.headers, self.body = method, url, headers, body
+        self.on_informational = self.trailers = self.carrier = self.server_name = None
+        self.credentials = _NO_NAMES
+        return self
 
     def copy(self) -> Request:
         """The request as it is now, with fields of its own and the same body (which ``copy.copy`` leaves out)."""

@@ -86,7 +86,8 @@ class URL:
 
     ``path`` and ``query`` are percent-encoded as they stand on the wire; ``query`` has no question mark. ``port`` is
     the effective one (443 for https). ``host`` is in ASCII, an IPv6 address without brackets. ``origin`` is what
-    WHATWG serialises: ``https://h`` or ``https://h:8443``. The fragment is dropped.
+    WHATWG serialises: ``https://h`` or ``https://h:8443``. The fragment is dropped. ``target``: path and query, the request target
+    in origin form (RFC 9112 section 3.2.1).
 
     ``str(url)`` hides userinfo, ``repr(url)`` also the values of the query. Raises TypeError for anything but a str or
     a URL, ValueError for what is no absolute URL.
@@ -98,6 +99,7 @@ class URL:
     path: str
     query: str
     userinfo: str | None = attrs.field(repr=False)
+    target: str = attrs.field(repr=False)
 
     def __init__(self, url: str | URL) -> None:
         if isinstance(url, URL):
@@ -152,6 +154,7 @@ class URL:
     def _fill(self, scheme: str, host: str, port: int, path: str, query: str, userinfo: str | None) -> None:
         for name, value in zip(_FIELDS, (scheme, host, port, path, query, userinfo), strict=True):
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "target", f"{path}?{query}" if query else path)
 
     def replace(self, *, path: str | None = None, query: str | None = None, userinfo: bool = True) -> URL:
         """A copy with another path or query (both already percent-encoded), or without its userinfo."""
@@ -201,11 +204,6 @@ class URL:
     def origin(self) -> str:
         """Scheme, host and port (RFC 6454), serialised as WHATWG does."""
         return f"{self.scheme}://{self.netloc}"
-
-    @property
-    def target(self) -> str:
-        """The request target in origin form (RFC 9112 section 3.2.1)."""
-        return f"{self.path}?{self.query}" if self.query else self.path
 
     @property
     def credentials(self) -> tuple[str, str] | None:

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import islice
 from typing import Final
 
 from .._model.head import ResponseHead
-from .._model.headers import Headers
+from .._model.headers import Field, Headers
 from .._model.request import Request
 from .h11wire import MAX_HEAD_SIZE, MAX_INTERIM_RESPONSES, H11Wire, OneExchange, parse_keepalive
 from .protocol import DataReceived, Ended, InterimReceived, ResponseReceived, WireEvent, WireMisuse
@@ -27,9 +28,8 @@ __all__ = ["MAX_HEAD_SIZE", "MAX_INTERIM_RESPONSES", "H1Wire"]
 
 _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _VALUE: Final = r"(?:[!-~](?:[ -~\t]*[!-~])?)?"
-# The blank line at the end is not part of what is matched.
-_HEAD: Final = re.compile(rf"HTTP/1\.1 ([1-5][0-9][0-9])(?: [ -~]*)?\r\n((?>{_TOKEN}: ?{_VALUE}\r\n)*)")
-_FIELD: Final = re.compile(rf"({_TOKEN}): ?({_VALUE})\r\n")
+_STATUS: Final = re.compile(r"HTTP/1\.1 ([1-5][0-9][0-9])(?: [ -~]*)?")
+_FIELD: Final = re.compile(rf"({_TOKEN}): ?({_VALUE})")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 # What may still become one of these, and is kept.
@@ -37,7 +37,36 @@ _PART_OF_SIZE: Final = re.compile(rb"[0-9A-Fa-f]{0,15}\r?")
 _PART_OF_LAST: Final = re.compile(rb"0+\r\n\r?")
 
 _OF_THE_BODY: Final = ("content-length", "transfer-encoding")  # which an interim response has not
-_ODD: Final = frozenset(("connection", "transfer-encoding", "upgrade"))  # fields of a request that are h11's to judge
+# Fields of a request that are looked at; but for the first two they are h11's to judge.
+_LOOKED_AT: Final = frozenset(("host", "content-length", "connection", "transfer-encoding", "upgrade"))
+
+_OF_THE_FRAMING: Final = frozenset(("content-length", "transfer-encoding", "connection", "keep-alive"))
+
+# Servers say the same in each answer: lines that were read are remembered, by those names that hold no secrets.
+_REMEMBERED: Final = frozenset(
+    [
+        "accept-ranges",
+        "access-control-allow-origin",
+        "alt-svc",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "date",
+        "keep-alive",
+        "server",
+        "strict-transport-security",
+        "transfer-encoding",
+        "vary",
+        "via",
+        "x-content-type-options",
+    ]
+)
+_MAX_REMEMBERED: Final = 500
+_MAX_LINE: Final = 120
+_fields: dict[str, Field] = {}
+_statuses: dict[str, int] = {}
 
 ONLY_H11: Final = bool(os.environ.get("ANYIO_CLIENT_H11"))
 
@@ -61,6 +90,7 @@ class H1Wire(OneExchange):
     ) -> None:
         super().__init__(max_head_size, forwarded, proxy_authorization)
         self._slow: H11Wire | None = None  # carries the current exchange
+        self._folded: tuple[ResponseHead, bytes] | None = None
         # Of the current exchange, from open() on:
         self._request: Request
         self._declared: int | None  # the request's Content-Length; None for chunks
@@ -105,19 +135,19 @@ class H1Wire(OneExchange):
         declared: int | None = None
         host = b""
         lines: list[bytes] = []
-        for lower, name, value, raw in request.headers.fields:
-            if lower == "host":
-                hosts += 1
-                host = b"%b: %b\r\n" % (name.encode("ascii"), raw)
-                continue
-            if lower == "content-length":
-                lengths += 1
-                if not _LENGTH.fullmatch(value):
+        for lower, name, value, raw, line in request.headers.fields:
+            if not line:
+                line = b"%b: %b\r\n" % (name.encode("ascii"), raw)
+            if lower in _LOOKED_AT:
+                if lower == "host":
+                    hosts += 1
+                    host = line
+                    continue
+                if lower != "content-length" or not _LENGTH.fullmatch(value):
                     return None
+                lengths += 1
                 declared = int(value)
-            elif lower in _ODD:
-                return None
-            lines.append(b"%b: %b\r\n" % (name.encode("ascii"), raw))
+            lines.append(line)
         if hosts != 1 or lengths > 1 or (end and declared):
             return None
         if declared is None:
@@ -180,6 +210,18 @@ class H1Wire(OneExchange):
     # -- receiving
 
     def receive(self, data: bytes) -> list[WireEvent]:
+        answer = self.receive_folded(data)
+        if isinstance(answer, list):
+            return answer
+        head, content = answer
+        whole: list[WireEvent] = [ResponseReceived(self._exchange, head)]
+        if content:
+            whole.append(DataReceived(self._exchange, content))
+        whole.append(Ended(self._exchange))
+        return whole
+
+    def receive_folded(self, data: bytes) -> list[WireEvent] | tuple[ResponseHead, bytes]:
+        """The same; a final response that came whole, and nothing with it, is not three events but its head and body."""
         events: list[WireEvent] = []
         if not self._busy:
             # Between exchanges a peer has nothing to say but goodbye: stray bytes must never become an answer.
@@ -194,6 +236,9 @@ class H1Wire(OneExchange):
                 data = self._rest + data
                 self._rest = b""
             self._read(data, events)
+            if self._folded is not None:
+                folded, self._folded = self._folded, None
+                return folded
         return events
 
     def _read(self, data: bytes, events: list[WireEvent]) -> None:
@@ -221,16 +266,18 @@ class H1Wire(OneExchange):
             if end < 0 or end + 4 - place > self._max_head_size:
                 return self._hand_over(data[place:], events)
             try:
-                text = data[place : end + 2].decode("ascii")
+                lines = data[place:end].decode("ascii").split("\r\n")
             except UnicodeDecodeError:
                 return self._hand_over(data[place:], events)
-            match = _HEAD.fullmatch(text)
-            if match is None:
+            status = _statuses.get(lines[0]) or _read_status(lines[0])
+            fields: list[Field] = []
+            for line in islice(lines, 1, None):
+                field = _fields.get(line) or _read_field(line)
+                if field is None:
+                    return self._hand_over(data[place:], events)
+                fields.append(field)
+            if status == 101 or not status:
                 return self._hand_over(data[place:], events)
-            status = int(match[1])
-            if status == 101:
-                return self._hand_over(data[place:], events)
-            fields = [(name.lower(), name, value, value.encode()) for name, value in _FIELD.findall(match[2])]
             if status >= 200:
                 return self._take_head(data, place, end + 4, status, fields, events)
             if any(field[0] in _OF_THE_BODY for field in fields):
@@ -250,12 +297,14 @@ class H1Wire(OneExchange):
         place: int,
         end: int,
         status: int,
-        fields: list[tuple[str, str, str, bytes]],
+        fields: list[Field],
         events: list[WireEvent],
     ) -> int:
         length: str | None = None
         chunked = closes = False
-        for lower, _, value, _ in fields:
+        for lower, _, value, _, _ in fields:
+            if lower not in _OF_THE_FRAMING:
+                continue
             if lower == "content-length":
                 if length is not None or not _LENGTH.fullmatch(value):
                     return self._hand_over(data[place:], events)
@@ -269,7 +318,7 @@ class H1Wire(OneExchange):
                     closes = True
                 elif value.lower() != "keep-alive":
                     return self._hand_over(data[place:], events)
-            elif lower == "keep-alive" and self._keepalive is None:
+            elif self._keepalive is None:
                 self._keepalive = parse_keepalive(value)
         empty = status in (204, 304) or self._request.method == "HEAD"
         if (chunked and length is not None) or not (chunked or length or empty):
@@ -277,11 +326,17 @@ class H1Wire(OneExchange):
         if closes:
             self._usable = False
         self._answered = True
-        events.append(ResponseReceived(self._exchange, ResponseHead(status, Headers.of_fields(fields))))
+        response = ResponseHead(status, Headers.of_fields(fields))
+        left = 0 if empty else int(length or "0")
+        if self._finished and not events and len(data) - end == left and (empty or not chunked):
+            self._busy = False
+            self._folded = (response, data[end:])
+            return -1
+        events.append(ResponseReceived(self._exchange, response))
         if chunked and not empty:
             self._head = data[place:end]
             self._state = _CHUNK_SIZE
-        elif empty or not (left := int(length or "0")):
+        elif not left:
             self._end(events, end < len(data))
             return -1
         else:
@@ -290,42 +345,59 @@ class H1Wire(OneExchange):
         return end if end < len(data) else -1
 
     def _read_chunks(self, data: bytes, place: int, events: list[WireEvent]) -> None:
+        pieces: list[bytes] = []
+        place = self._take_chunks(data, place, pieces)
+        if pieces:  # one event for each read, whatever the size of the chunks
+            events.append(DataReceived(self._exchange, pieces[0] if len(pieces) == 1 else b"".join(pieces)))
+        if place == len(data):
+            return
+        rest = data[place:]
+        if self._state == _CHUNK_END:
+            if rest == b"\r":
+                self._rest = rest
+            else:
+                self._fail(events, "the response's chunked body is malformed", lost=False)
+        elif (match := _CHUNK.match(rest)) is None:
+            self._keep_or_hand_over(rest, _PART_OF_SIZE, events)
+        elif rest[match.end() : match.end() + 2] == b"\r\n":
+            self._end(events, match.end() + 2 < len(rest))
+        else:  # trailers, or not all there
+            self._keep_or_hand_over(rest, _PART_OF_LAST, events)
+
+    def _take_chunks(self, data: bytes, place: int, pieces: list[bytes]) -> int:
+        """What there is of chunks with data; where that ends: at the end of *data*, at the last chunk, or where something
+        is not canonical."""
         size = len(data)
         while place < size:
-            if self._state == _CHUNK_DATA:
-                piece = data[place : place + self._left]
-                events.append(DataReceived(self._exchange, piece))
-                place += len(piece)
-                self._left -= len(piece)
-                if self._left:
-                    return
-                self._state = _CHUNK_END
-            elif self._state == _CHUNK_END:
-                if data[place : place + 2] == b"\r\n":
-                    place += 2
-                    self._state = _CHUNK_SIZE
-                elif data[place:] == b"\r":
-                    self._rest = b"\r"
-                    return
-                else:
-                    self._fail(events, "the response's chunked body is malformed", lost=False)
-                    return
-            else:
+            if self._state == _CHUNK_SIZE:
                 match = _CHUNK.match(data, place)
                 if match is None:
-                    self._keep_or_hand_over(data[place:], _PART_OF_SIZE, events)
-                    return
-                self._left = int(match[1], 16)
-                if self._left:
-                    place = match.end()
-                    self._state = _CHUNK_DATA
-                    self._any_chunks = True
-                elif data[match.end() : match.end() + 2] == b"\r\n":
-                    self._end(events, match.end() + 2 < size)
-                    return
-                else:  # trailers, or not all there
-                    self._keep_or_hand_over(data[place:], _PART_OF_LAST, events)
-                    return
+                    return place
+                left = int(match[1], 16)
+                if not left:
+                    return place
+                self._any_chunks = True
+                place = match.end()
+                end = place + left
+                if end + 2 <= size and data[end] == 13 and data[end + 1] == 10:  # nearly always all of it is there
+                    pieces.append(data[place:end])
+                    place = end + 2
+                    continue
+                self._left = left
+                self._state = _CHUNK_DATA
+            elif self._state == _CHUNK_DATA:
+                piece = data[place : place + self._left]
+                pieces.append(piece)
+                place += len(piece)
+                self._left -= len(piece)
+                if not self._left:
+                    self._state = _CHUNK_END
+            elif data[place : place + 2] == b"\r\n":
+                place += 2
+                self._state = _CHUNK_SIZE
+            else:
+                return place
+        return place
 
     def _keep_or_hand_over(self, rest: bytes, canonical: re.Pattern[bytes], events: list[WireEvent]) -> None:
         if canonical.fullmatch(rest):
@@ -367,3 +439,30 @@ class H1Wire(OneExchange):
         self._usable = self._usable and slow.capacity() > 0
         self._busy = slow.is_busy
         self._keepalive = slow.keepalive()
+
+
+def _read_status(line: str) -> int:
+    """The status of a status line, 0 where the line is not canonical."""
+    match = _STATUS.fullmatch(line)
+    if match is None:
+        return 0
+    status = int(match[1])
+    if len(line) <= _MAX_LINE:
+        if len(_statuses) >= _MAX_REMEMBERED:
+            _statuses.clear()
+        _statuses[line] = status
+    return status
+
+
+def _read_field(line: str) -> Field | None:
+    """The field of a field line, None where the line is not canonical."""
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        return None
+    name, value = match.groups()
+    field = (name.lower(), name, value, value.encode(), b"")
+    if field[0] in _REMEMBERED and len(line) <= _MAX_LINE:
+        if len(_fields) >= _MAX_REMEMBERED:
+            _fields.clear()
+        _fields[line] = field
+    return field

@@ -250,6 +250,9 @@ class H11Wire(OneExchange):
                         self._slice = CHUNKED_SLICE
                         if "content-length" in head.headers:
                             self._usable = False  # RFC 9112 section 6.3: it may be an attempt at smuggling
+                    options = head.headers.get("connection", "").lower().split(",")
+                    if head.http_version != "HTTP/1.1" or "close" in [option.strip(" \t") for option in options]:
+                        self._usable = False  # RFC 9112 section 9.6; h11 says so at the end
                     self._keepalive = parse_keepalive(head.headers.get("keep-alive"))
                     events.append(ResponseReceived(self._exchange, head))
                 case h11.EndOfMessage(headers=trailers):

@@ -313,6 +313,9 @@ class H2Wire:
 
     # -- receiving
 
+    def receive_folded(self, data: bytes) -> list[WireEvent]:
+        return self.receive(data)
+
     def receive(self, data: bytes) -> list[WireEvent]:
         events: list[WireEvent] = []
         if self._closed:

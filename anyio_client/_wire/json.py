@@ -37,7 +37,7 @@ def dumps(value: object) -> bytes:
 
 
 @functools.cache
-def _accelerator() -> tuple[Callable[[bytes], Any], Callable[[object], bytes]] | None:
+def _accelerator() -> tuple[Callable[[bytes | str], Any], Callable[[object], bytes]] | None:
     """msgspec's reader and writer, None where it is not installed."""
     try:
         module = import_module("msgspec").json
@@ -71,7 +71,7 @@ def _float(text: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_float)
 
 
-def loads(data: bytes) -> object:
+def loads(data: bytes | str) -> object:
     """The value of a JSON text. ValueError where it is none (also for invalid UTF-8 and too deep nesting).
 
     The message says what is wrong and where; unlike the standard library's errors it does not hold the text itself.
@@ -82,7 +82,7 @@ def loads(data: bytes) -> object:
             return fast[0](data)
         except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
             pass
-    return _loads(data)
+    return _loads(data.encode() if isinstance(data, str) else data)
 
 
 def _loads(data: bytes) -> object:

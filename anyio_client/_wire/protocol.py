@@ -138,6 +138,11 @@ class Wire(Protocol):
         """Bytes from the peer, ``b""`` for the end of them; what they mean."""
         ...
 
+    def receive_folded(self, data: bytes) -> list[WireEvent] | tuple[ResponseHead, bytes]:
+        """The same; where a final response came whole, and nothing with it, a codec may give its head and its body in
+        place of the three events."""
+        ...
+
     def take_output(self) -> bytes:
         """The bytes to send now."""
         ...

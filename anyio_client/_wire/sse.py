@@ -20,6 +20,8 @@ MAX_EVENT_SIZE: Final = 64 * 2**20  # bytes; the largest events met in practice 
 
 _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"[\r\n]")
+# How servers write nearly every event: perhaps a name, one line of data, and nothing else.
+_USUAL = re.compile(rb"(?:event: ?([^\r\n]*)\n)?data: ?([^\r\n]*)\n\n")
 
 
 class EventTooLarge(ValueError):
@@ -44,7 +46,7 @@ class ServerSentEvent:
 
     def json(self) -> object:
         """The data as JSON. ValueError where it is none."""
-        return _json.loads(self.data.encode("utf-8"))
+        return _json.loads(self.data)
 
 
 class SSEDecoder:
@@ -91,6 +93,10 @@ class SSEDecoder:
                 place = 1
         size = len(chunk)
         while place < size:
+            if not self._partial and not self._size:  # between two events
+                place = self._usual_events(chunk, place, events)
+                if place == size:
+                    break
             match = _LINE_END.search(chunk, place)
             if match is None:
                 self._partial.append(chunk[place:])
@@ -113,6 +119,23 @@ class SSEDecoder:
         if self._size + self._partial_size > self._max_event_size:
             raise EventTooLarge(self._max_event_size, events)
         return events
+
+    def _usual_events(self, chunk: bytes, place: int, events: list[ServerSentEvent]) -> int:
+        """The events of the usual form that *chunk* has at *place*; where the first other one begins."""
+        limit, current = self._max_event_size, self._id
+        while (match := _USUAL.match(chunk, place)) is not None:
+            end = match.end()
+            if end - place > limit:
+                break
+            name, data = match.groups()
+            try:
+                event = ServerSentEvent(name.decode() if name else None, data.decode(), current)
+            except UnicodeDecodeError:
+                break
+            events.append(event)
+            self._last_event_id = current
+            place = end
+        return place
 
     def _skip_bom(self, start: bytes) -> bytes:
         """Drop one byte order mark at the very beginning, however it is split."""

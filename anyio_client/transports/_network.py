@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,11 +14,12 @@ import anyio.lowlevel
 
 from .._core.build import frame
 from .._core.routes import ProxyInput, Route, Routes
-from .._io.body import BodyStream
-from .._io.clock import Clock, time_source
+from .._io.body import make_body
+from .._io.clock import Clock
 from .._io.connect import Connector, Encryption
 from .._io.connection import KeepAlive
 from .._io.dial import Dialer, Resolver, SocketOption
+from .._io.event_loop import EventLoop
 from .._io.exchange import Exchange
 from .._io.pool import ConnectionPool
 from .._io.response import Response
@@ -94,10 +95,11 @@ class HTTPTransport:
         if uds is not None and proxy is not None:
             raise ValueError("uds= and proxy= exclude each other")
         if proxy is not None:
-            self._routes = Routes.of(proxy)
+            self._routes = Routes.of(proxy, forwards=http1)
+        elif trust_env and uds is None:
+            self._routes = Routes.from_environment(os.environ, forwards=http1)
         else:
-            self._routes = Routes.from_environment(os.environ) if trust_env and uds is None else Routes()
-        self._routes.forwards = http1
+            self._routes = Routes(forwards=http1)
         if proxy_tls is None and isinstance(tls, TLS):
             proxy_tls = tls.for_proxy
         connector = Connector(
@@ -109,9 +111,8 @@ class HTTPTransport:
         )
         keepalive = None if interval is None else KeepAlive(interval, patience)
         self._pool = ConnectionPool(connector, limits, keepalive)
-        self._used = False
         self._closed = False
-        self._now: Callable[[], float] | None = None
+        self._loop: EventLoop | None = None  # that of the first send
 
     @property
     def pool(self) -> ConnectionPool:
@@ -124,29 +125,35 @@ class HTTPTransport:
         url = request.url
         if url.scheme != "http" and url.scheme != "https":
             refuse_scheme(url)
-        frame(request)
-        route = self._routes.find(url, request.server_name)
-        if self._routes.has_proxies and not route.is_forwarded and "proxy-authorization" in request.headers:
+        routes = self._routes
+        route = routes.find(url, request.server_name)
+        frame(request, route.host_field)
+        if routes.has_proxies and not route.is_forwarded and "proxy-authorization" in request.headers:
             raise ValueError("Proxy-Authorization would reach the origin: give the credentials in the URL of proxy=")
-        self._used = True
-        if self._now is None:
-            self._now = time_source()
-        clock = Clock(request, timeout, deadline, self._now)
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = EventLoop()
+        clock = Clock(request, timeout, deadline, loop)
         if clock.began >= clock.deadline:
             raise clock.timeout_error()
-        with clock:
-            connection = await self._pool.acquire(route, clock)
-            clock.timings.reused = connection.used
-            exchange = Exchange(connection, clock)
-            head = await exchange.start(request)
-        response = Response.from_wire(head, BodyStream(exchange, clock, self._pool), request, clock.timings)
+        connection = self._pool.acquire_nowait(route, clock)
+        if connection is None:
+            with clock:
+                connection = await self._pool.acquire(route, clock)
+        clock.timings.reused = connection.used
+        exchange = Exchange(connection, clock)
+        exchange.begin(request)
+        head = await exchange.head()
+        now = clock.now()
+        exchange.note_answer(now)
+        response = Response.from_wire(head, make_body(exchange, clock, self._pool, now), request, clock.timings)
         if route.is_forwarded and head.status_code == 407:
             raise await _refused(response, route, clock)
         return response
 
     def snapshot(self) -> Snapshot:
         """What each connection, and each send that waits for one, is doing now."""
-        return self._pool.snapshot(anyio.current_time()) if self._used else Snapshot()
+        return Snapshot() if self._loop is None else self._pool.snapshot(anyio.current_time())
 
     async def aclose(self) -> None:
         """Close every connection; requests under way end with APIConnectionError."""
@@ -167,7 +174,7 @@ class HTTPTransport:
         return f"<HTTPTransport {'closed' if self._closed else f'{self._pool.open_count} connections'}>"
 
     def __del__(self) -> None:
-        if getattr(self, "_used", False) and not self._closed and self._pool.open_count:
+        if getattr(self, "_loop", None) is not None and not self._closed and self._pool.open_count:
             warnings.warn("an HTTPTransport was dropped without aclose()", ResourceWarning, source=self, stacklevel=2)
             self._pool.close()
 

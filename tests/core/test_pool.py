@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from typing import Any
@@ -58,6 +59,20 @@ def test_the_first_ticket_opens_and_uses() -> None:
     assert (pool.open_count, pool.idle_count) == (1, 1)
     assert step(pool, Wanted(2, A, 0)) == [Use(2, 1)]
     assert pool.idle_count == 0
+
+
+def test_the_short_ways_serve_the_usual_call() -> None:
+    pool = make()
+    pool.step(Wanted(1, A, 0))
+    pool.step(Opened(1, 1, 0))
+    pool.step(Freed(1, 0))
+    for now in (1, 2, 3):
+        assert pool.lend(A, now) == 1
+        assert pool.lend(A, now) is None
+        assert pool.take_back(1, now, None)
+        assert pool.idle_count == 1
+    assert pool.lend(B, 4) is None
+    assert pool.lend(A, 100) is None, "it has expired"
 
 
 def test_connections_are_of_their_origin() -> None:
@@ -618,7 +633,10 @@ class PoolMachine(RuleBasedStateMachine):
     # -- carrying out commands
 
     def do(self, event: Any, shutdown: bool = False) -> None:
-        for command in self.pool.step(event):
+        before = copy.deepcopy(self.pool)
+        commands = self.pool.step(event)
+        self.compare_short_way(before, event, commands)
+        for command in commands:
             match command:
                 case Use(ticket=ticket, connection=connection):
                     self.end(ticket)
@@ -649,6 +667,21 @@ class PoolMachine(RuleBasedStateMachine):
                         self.waiting[origin].remove(ticket)
                 case WakeAt(when=when):
                     assert when > self.now
+
+    def compare_short_way(self, before: Pool, event: Any, commands: list[Any]) -> None:
+        """The short ways do what a step would, to the last bit, or nothing."""
+        short = copy.deepcopy(before)
+        match event:
+            case Wanted():
+                number = short.lend(event.origin, event.now)
+                assert number is None or commands == [Use(event.ticket, number)]
+                went = number is not None
+            case Freed():
+                went = short.take_back(event.connection, event.now, event.keepalive)
+                assert not went or commands == []
+            case _:
+                return
+        assert short == (self.pool if went else before)
 
     def end(self, ticket: int) -> None:
         assert ticket not in self.ended, "a ticket ended twice"

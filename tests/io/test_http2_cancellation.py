@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import random
 import socket
@@ -545,7 +546,7 @@ class Kernel:
         self.sent += taken
         self.unsent -= taken
 
-    async def receive(self) -> bytes:
+    async def receive(self, until: float = math.inf) -> bytes:
         self._nudged = anyio.Event()
         await self._nudged.wait()
         raise Nudged

@@ -150,7 +150,7 @@ def run(wire: Any, steps: list[Any]) -> list[Any]:
                             seen.append(event)
                         if isinstance(event, InterimReceived | ResponseReceived):
                             # Equal heads may differ in the case of names and in the order of different ones.
-                            seen.append(("fields", event.head.headers.fields))
+                            seen.append(("fields", event.head.headers.raw, event.head.headers.multi_items()))
         except WireMisuse as exc:
             seen.append(("misuse", str(exc)))
             break

@@ -17,6 +17,7 @@ from tests.kit.fuzz import examples
 
 # --- requests ------------------------------------------------------------------------------------------------------
 
+
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[Request, list[bytes]]:
     """A request and the pieces of its body."""
@@ -115,6 +116,8 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
     "answer",
     [
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n",
+        HEAD + b"X: y\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5",  # not all of it
         HEAD + b"\r\n",  # up to the end of the connection
