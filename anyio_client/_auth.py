@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
-import netrc
 import os
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
 import anyio
 
-from ._core import oauth2
 from ._core.build import basic_credentials
-from ._core.digest import DigestChallenge, find_digest
-from ._core.oauth2 import Token, TokenRefused
 from ._io.response import Response
 from ._model.errors import (
     APIConnectionError,
@@ -33,6 +28,10 @@ from ._model.request import Request
 from ._model.timeouts import check_seconds
 from ._model.url import URL
 from ._wire.json import loads as json_loads
+
+if TYPE_CHECKING:
+    from ._core.digest import DigestChallenge
+    from ._core.oauth2 import Token
 
 __all__ = [
     "Auth",
@@ -140,6 +139,8 @@ class BasicAuth(HeaderAuth):
 
         netrc is read here and nowhere else.
         """
+        import netrc
+
         file = os.path.expanduser("~/.netrc") if path is None else os.fspath(path)
         try:
             found = netrc.netrc(file).authenticators(host)
@@ -174,6 +175,8 @@ class DigestAuth:
         challenge = self._challenge
         if challenge is None or (challenge.qop == "auth-int" and not isinstance(request.body, bytes)):
             return {}
+        import secrets
+
         self._count += 1
         answer = challenge.answer(
             self._user,
@@ -188,6 +191,8 @@ class DigestAuth:
 
     async def refresh(self, send: SendRequest, response: Response | None) -> None:
         if response is not None:
+            from ._core.digest import find_digest
+
             has_content = response.request is None or isinstance(response.request.body, bytes)
             found = find_digest(response.headers.get_list("www-authenticate"), has_content=has_content)
             if found is None or self._challenge is None or found.nonce != self._challenge.nonce:
@@ -237,6 +242,8 @@ class OAuth2ClientCredentials:
             raise TypeError("scopes= takes a list of str")
         if client_auth not in ("basic", "post"):
             raise ValueError(f"client_auth= must be 'basic' or 'post', not {client_auth!r}")
+        from ._core import oauth2
+
         seconds = check_seconds("timeout", timeout)
         if seconds is None:
             raise ValueError("timeout= must be a number of seconds: all calls wait for the token")
@@ -329,6 +336,8 @@ class OAuth2ClientCredentials:
         return bytes(body)
 
     def _judge(self, response: Response, body: bytes, where: str) -> Token:
+        from ._core import oauth2
+
         try:
             answer = json_loads(body) if len(body) <= MAX_TOKEN_ANSWER else None
         except ValueError:
@@ -341,7 +350,7 @@ class OAuth2ClientCredentials:
             raise status_error_class(response.status_code)(message, response=response.without_body(), body=said)
         try:
             return oauth2.parse_token(answer, self._now())
-        except TokenRefused as exc:
+        except oauth2.TokenRefused as exc:
             message = f"The token endpoint {where} gave no token that can be used: {exc}"
             raise APIResponseValidationError(message, response=response.without_body()) from None
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from ._convert import Codec
 from ._core import build
-from ._io import upload
 from ._model.given import NotGiven, Omit, not_given
 from ._model.options import RequestOptions
 from ._model.query import Querystring
 from ._model.request import StreamedBody
-from ._wire import multipart
+
+if TYPE_CHECKING:
+    from ._convert import Codec
 
 __all__ = ["BODY_OPTIONS", "Payload", "copy_options", "expand", "make_payload", "payload_nowait"]
 
@@ -96,6 +96,8 @@ async def make_payload(codec: Codec, qs: Querystring, options: RequestOptions) -
     payload = payload_nowait(codec, options)
     if payload is not None:
         return payload
+    from ._io import upload  # a leaf, as are forms: most calls have neither
+
     payload = _NO_BODY
     _check_one_body(options)
     form_type = _own_form_type(options)
@@ -140,6 +142,8 @@ def _own_form_type(options: RequestOptions) -> str | None:
     """The request's own Content-Type, where it is multipart/form-data."""
     if isinstance(options.headers, NotGiven):
         return None
+    from ._wire import multipart
+
     for name, value in options.headers.items():
         if name.lower() == "content-type" and isinstance(value, str) and multipart.is_form_data(value):
             return value
@@ -147,6 +151,9 @@ def _own_form_type(options: RequestOptions) -> str | None:
 
 
 async def _multipart(codec: Codec, qs: Querystring, options: RequestOptions, form_type: str | None) -> Payload:
+    from ._io import upload
+    from ._wire import multipart
+
     build.check_body_allowed(options.method, "a form with files")
     fields: list[tuple[str, str]] = []
     if has_json(options) or options.extra_json is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import random
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextvars import ContextVar
@@ -16,7 +15,6 @@ import anyio
 import attrs
 
 from . import _bodies
-from ._auth import Auth
 from ._bodies import Payload
 from ._core import build, retry
 from ._core.call import (
@@ -40,6 +38,7 @@ from ._core.call import (
     Wait,
     Woke,
 )
+from ._core.messages import ErrorEvent
 from ._core.redirect import is_redirect
 from ._io.response import Response
 from ._log import logger
@@ -60,18 +59,24 @@ from ._model.request import Request
 from ._model.timeouts import Timeout
 from ._requests import RequestMaker
 from ._response import AsyncAPIResponse, decode_body, is_data
-from ._streaming import ErrorEvent
 
 if TYPE_CHECKING:
+    from ._auth import Auth
     from ._client import AsyncAPIClient
 
-__all__ = ["CallDriver", "Recorder", "retry_wait"]
+__all__ = ["CallDriver", "Delivery", "Recorder", "retry_wait"]
 
 T = TypeVar("T")
 Recorder: TypeAlias = "Callable[[CallEvent, CallCommand], object]"
 
 # What the machine said to wait, for the default of the hook _sleep_for_retry, whose signature has no room for it.
 retry_wait: ContextVar[float] = ContextVar("retry_wait")
+
+
+def _random() -> float:
+    import random  # which brings a library of hashes along
+
+    return random.random()
 
 
 class _Passed(Exception):
@@ -154,7 +159,7 @@ class CallDriver:
         self._not_authorized: CallEvent | None = None  # what the machine is to hear, once the middleware is through
         self._keeps_deadline: bool = getattr(client._transport, "keeps_deadline", False)
         self._plan = client._plan_of(delivers, self._max_retries, self.deadline, options)
-        self._call = Call(self._plan, random.random)
+        self._call = Call(self._plan, _random)
         self._debug = logger.isEnabledFor(logging.DEBUG)
         self._step = self._call.step if client._record is None and not self._debug else self._recorded_step()
 
@@ -303,7 +308,7 @@ class CallDriver:
             nonlocal end
             if end is not None:  # called again: another run
                 await self._drop_response()
-                self._call = Call(self._call.plan, random.random)
+                self._call = Call(self._call.plan, _random)
                 plain = self.client._record is None and not self._debug
                 self._step = self._call.step if plain else self._recorded_step()
                 self._result, self.retries_taken, self._history = None, 0, ()
@@ -330,7 +335,7 @@ class CallDriver:
             return await self._delivered(end)
         self._result = None
         # A response of the middleware's own: judged like a server's, without retries.
-        judge = Call(attrs.evolve(self._plan, max_retries=0, authorize=False, follow_redirects=False), random.random)
+        judge = Call(attrs.evolve(self._plan, max_retries=0, authorize=False, follow_redirects=False), _random)
         judge.step(Begin(self._now(), response.request or first))
         judge.retracted = True  # nothing is sent again
         command = judge.step(HeadReceived(self._now(), time.time(), response.head))

@@ -5,31 +5,27 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import sys
 import types
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar, cast, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast, get_origin
 
 import anyio
 import attrs
-import cattrs
 
 from . import _bodies
 from ._auth import Auth, auth_of
-from ._calling import CallDriver, Recorder, retry_wait
 from ._configuration import (
     Home,
     check_transport,
-    default_codec,
+    codec_of,
     merge_headers,
     merge_query,
     platform_headers,
 )
-from ._convert import Codec
 from ._core import retry as _retry
 from ._core.build import KeptHeaders
-from ._core.call import CallPlan, Delivery
 from ._core.messages import find_message
 from ._core.retry import RetryPolicy
 from ._io.response import Response
@@ -40,10 +36,8 @@ from ._model.headers import Headers
 from ._model.options import RawMode, RequestOptions, check_bool, check_retries
 from ._model.query import Querystring
 from ._model.request import Request
-from ._model.snapshot import Snapshot
 from ._model.timeouts import DEFAULT_TIMEOUT, Timeout, check_seconds
 from ._model.url import URL, refuse_scheme
-from ._pages import AsyncPage
 from ._requests import DEFAULT_ACCEPT, KnownRequests
 from ._resource import (
     ResourceView,
@@ -52,11 +46,18 @@ from ._resource import (
     take_raw_mode,
 )
 from ._response import AsyncAPIResponse, BaseAPIResponse
-from ._streaming import AsyncStream, make_decoder
 from ._verbs import Verbs
 from ._wire.coding import accept_encoding
-from .transports._network import HTTPTransport
 from .transports._protocol import Transport
+
+if TYPE_CHECKING:
+    import cattrs
+
+    from ._calling import CallDriver, Recorder
+    from ._convert import Codec
+    from ._core.call import CallPlan, Delivery
+    from ._model.snapshot import Snapshot
+    from ._pages import AsyncPage
 
 __all__ = ["AsyncAPIClient"]
 
@@ -131,7 +132,14 @@ class AsyncAPIClient(Verbs):
         retry: RetryPolicy | None = None,
         converter: cattrs.Converter | None = None,
     ) -> None:
+        from . import _calling  # late: what a call is made of is as large as all the rest
+
         self._check_hooks()
+        self._calling = _calling
+        if http_client is None:
+            from .transports._network import HTTPTransport
+
+            http_client = HTTPTransport()
         self._custom_headers: dict[str, str | Omit] = {}
         self._custom_query: dict[str, object] = {}
         self._record: Recorder | None = None
@@ -151,7 +159,7 @@ class AsyncAPIClient(Verbs):
                 "max_retries": max_retries,
                 "deadline": deadline,
                 "follow_redirects": follow_redirects,
-                "http_client": HTTPTransport() if http_client is None else http_client,
+                "http_client": http_client,
                 "custom_headers": custom_headers,
                 "custom_query": custom_query,
                 "middleware": middleware,
@@ -207,9 +215,7 @@ class AsyncAPIClient(Verbs):
                         raise TypeError(f"retry must be a RetryPolicy, not {type(value).__name__}")
                     self._retry = value or RetryPolicy()
                 case "converter":
-                    if value is not None and not isinstance(value, cattrs.Converter):
-                        raise TypeError(f"converter must be a cattrs.Converter, not {type(value).__name__}")
-                    self._codec = Codec(value) if value is not None else default_codec()
+                    self._codec = codec_of(value)
                 case _:
                     raise TypeError(f"unknown option {name!r}; the options are: {_CONFIGURATION}")
 
@@ -303,7 +309,11 @@ class AsyncAPIClient(Verbs):
     def snapshot(self) -> Snapshot:
         """What the transport is doing now: each connection, and each call that waits for one. Empty where it does not say."""
         see: Callable[[], Snapshot] | None = getattr(self._transport, "snapshot", None)
-        return Snapshot() if see is None else see()
+        if see is not None:
+            return see()
+        from ._model.snapshot import Snapshot
+
+        return Snapshot()
 
     async def close(self) -> None:
         """Close the transport this client was built with; requests under way end with APIConnectionError."""
@@ -355,6 +365,8 @@ class AsyncAPIClient(Verbs):
         self, *, retries_taken: int, max_retries: int, options: RequestOptions, response: Response | None
     ) -> None:
         """Hook, once a retry: waits as long as the retry rules say; an override replaces that wait."""
+        from ._calling import retry_wait
+
         await anyio.sleep(retry_wait.get())
 
     def _should_retry(self, response: Response) -> bool:
@@ -371,6 +383,8 @@ class AsyncAPIClient(Verbs):
 
     def _make_sse_decoder(self) -> Any:
         """Hook, once an attempt with a stream: an object with ``feed(bytes) -> list[ServerSentEvent]``."""
+        from ._streaming import make_decoder
+
         return make_decoder(self)
 
     @property
@@ -431,6 +445,8 @@ class AsyncAPIClient(Verbs):
         if plan is None:
             if len(self._known_plans) >= MAX_KNOWN_PLANS:
                 self._known_plans.clear()
+            from ._core.call import CallPlan
+
             plan = self._known_plans[key] = CallPlan(
                 max_retries=max_retries,
                 policy=self._retry,
@@ -475,6 +491,7 @@ class AsyncAPIClient(Verbs):
 
     def _make_call(self, cast_to: Any, options: RequestOptions, stream: bool, stream_cls: Any) -> CallDriver:
         """The call, its arguments checked."""
+        calling = self._calling
         if self._closed:
             raise RuntimeError("this client has been closed")
         if options.headers is not not_given and not isinstance(options.headers, NotGiven):
@@ -482,27 +499,32 @@ class AsyncAPIClient(Verbs):
             if mode is not RawMode.PARSED:
                 options = attrs.evolve(options, headers=headers, raw_mode=mode)
         if isinstance(cast_to, type):
-            if not stream and issubclass(cast_to, AsyncStream):
+            streams = sys.modules.get(f"{__package__}._streaming")  # nobody has a stream class without it
+            if not stream and streams is not None and issubclass(cast_to, streams.AsyncStream):
                 name = cast_to.__name__
                 raise TypeError(f"cast_to={name} is a stream class: pass stream=True, stream_cls={name}")
         elif get_origin(cast_to) is None and hasattr(cast_to, "__attrs_attrs__"):
             raise TypeError(f"cast_to= takes a class, not an instance of {type(cast_to).__name__}")
         if not stream and stream_cls is None:
-            delivers = Delivery.HEAD if options.raw_mode is RawMode.STREAMED else Delivery.BODY
-            return CallDriver(self, options, cast_to, delivers=delivers)
+            delivers = calling.Delivery.HEAD if options.raw_mode is RawMode.STREAMED else calling.Delivery.BODY
+            made: CallDriver = calling.CallDriver(self, options, cast_to, delivers=delivers)
+            return made
+        from ._streaming import AsyncStream
+
         stream_class: Any = (get_origin(stream_cls) or stream_cls) if stream_cls is not None else AsyncStream
         if not (isinstance(stream_class, type) and issubclass(stream_class, AsyncStream)):
             raise TypeError(f"stream_cls= takes a subclass of AsyncStream, not {stream_cls!r}")
-        delivers = Delivery.BODY
+        delivers = calling.Delivery.BODY
         if options.raw_mode is RawMode.STREAMED:
-            delivers = Delivery.HEAD
+            delivers = calling.Delivery.HEAD
         elif stream:
             first = stream_class.wait_first_event and options.raw_mode is RawMode.PARSED
-            delivers = Delivery.FIRST_EVENT if first else Delivery.HEAD
+            delivers = calling.Delivery.FIRST_EVENT if first else calling.Delivery.HEAD
         accept: str | None = stream_class.accept if stream else None
-        return CallDriver(
+        made = calling.CallDriver(
             self, options, cast_to, stream=stream, stream_cls=stream_cls, delivers=delivers, accept=accept
         )
+        return made
 
     async def _reopen(self, options: RequestOptions, deadline: float | None, *, accept: str | None = None) -> Response:
         """One more call, of which nothing but the head is wanted yet: for streams and downloads that go on."""
@@ -511,7 +533,8 @@ class AsyncAPIClient(Verbs):
         left = None if deadline is None else max(deadline - anyio.current_time(), 1e-9)
         options = attrs.evolve(options, deadline=left)
 
-        response = await CallDriver(self, options, object, delivers=Delivery.HEAD, accept=accept).run()
+        delivers = self._calling.Delivery.HEAD
+        response = await self._calling.CallDriver(self, options, object, delivers=delivers, accept=accept).run()
         if isinstance(response, Result):
             raise TypeError("a middleware gave no response where the rest of an earlier one was asked for")
         return response
@@ -580,6 +603,8 @@ class AsyncAPIClient(Verbs):
             return key
         if self.idempotency_header is None or options.method not in ("POST", "PATCH"):
             return None
+        import uuid
+
         return f"stainless-python-retry-{uuid.uuid4()}"
 
     # -- errors

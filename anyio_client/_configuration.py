@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import functools
-import platform
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from ._convert import Codec
 from ._io.event_loop import EventLoop
 from ._model.given import Omit
 from ._model.headers import Headers
 from .transports._protocol import Transport
 
+if TYPE_CHECKING:
+    from ._convert import Codec
+
 __all__ = [
     "Home",
     "check_transport",
-    "default_codec",
+    "codec_of",
     "merge_headers",
     "merge_query",
     "platform_headers",
@@ -87,14 +89,31 @@ def merge_query(low: Mapping[str, object], high: Mapping[str, object] | None) ->
     return {**low, **high}
 
 
+def codec_of(converter: Any) -> Codec:
+    """The codec with the hooks of *converter*; that of all who bring none. TypeError for what is no converter."""
+    if converter is None:
+        return _default_codec()
+    import cattrs
+
+    from ._convert import Codec
+
+    if not isinstance(converter, cattrs.Converter):
+        raise TypeError(f"converter must be a cattrs.Converter, not {type(converter).__name__}")
+    return Codec(converter)
+
+
 @functools.cache
-def default_codec() -> Codec:
+def _default_codec() -> Codec:
+    from ._convert import Codec
+
     return Codec()
 
 
 @functools.cache
 def platform_headers(version: str) -> dict[str, str]:
     """What Stainless-generated SDKs say of the machine, under their names."""
+    import platform
+
     return {
         "X-Stainless-Lang": "python",
         "X-Stainless-Package-Version": version,

@@ -18,7 +18,6 @@ from ._model.headers import Headers
 from ._model.options import RequestOptions
 from ._model.request import Request, StreamedBody
 from ._model.url import URL
-from ._wire import multipart
 
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
@@ -183,4 +182,6 @@ def _describe(request: Request, payload: Payload, own: Set[str], omitted: Set[st
 
 
 def _wants_boundary(content_type: str) -> bool:
+    from ._wire import multipart
+
     return multipart.is_form_data(content_type) and multipart.boundary_of(content_type) is None

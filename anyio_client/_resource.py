@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, Self, TypeVar, cast
 
 import anyio
-from anyio.abc import TaskGroup
 
 from ._model.given import NotGiven, Omit, not_given
 from ._model.options import OPTION_NAMES, RawMode
@@ -17,6 +15,8 @@ from ._model.request import Carrier
 from ._model.timeouts import Timeout
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from ._client import AsyncAPIClient
     from ._response import AsyncAPIResponse
 
@@ -114,7 +114,10 @@ def make_request_options(
     for name, value in more.items():
         if name in OPTION_NAMES:
             options[name] = value
-        elif meant := difflib.get_close_matches(name, _KEYWORDS, 1, 0.8):
+            continue
+        import difflib
+
+        if meant := difflib.get_close_matches(name, _KEYWORDS, 1, 0.8):
             raise TypeError(f"make_request_options() got {name!r}: did you mean {meant[0]!r}?")
     if extra_headers is not None:
         options["headers"] = extra_headers

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import datetime
 import inspect
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, get_origin, overload
 
-from ._convert import DoesNotFit
+from ._convert._problems import DoesNotFit
 from ._core.messages import one_line
-from ._download import Download
 from ._io.response import BodyIterator, Response
 from ._model.errors import APIResponseValidationError, DecodeError, find_request_id
 from ._model.headers import Headers
@@ -19,11 +17,12 @@ from ._model.options import RequestOptions
 from ._model.request import Request
 from ._model.timeouts import Timings
 from ._model.url import URL
-from ._streaming import AsyncStream, item_type_of
 from ._wire import json as _json
 from ._wire.text import charset_of
 
 if TYPE_CHECKING:
+    import datetime
+
     from ._client import AsyncAPIClient
 
 __all__ = ["AsyncAPIResponse", "BaseAPIResponse", "decode_body", "is_data"]
@@ -86,6 +85,8 @@ class BaseAPIResponse(Generic[R]):
     @property
     def elapsed(self) -> datetime.timedelta:
         """From the send to the end of the body; RuntimeError while the body is unread."""
+        import datetime
+
         timings = self.http_response.timings
         if timings is None:
             return datetime.timedelta(0)
@@ -159,6 +160,8 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
             # away, so that the stream and its response are no cycle: a stream that is dropped is collected at once.
             self._opened, raw.opened_stream = raw.opened_stream, None
         if self._opened is None:
+            from ._streaming import AsyncStream, item_type_of  # leaves, as downloads are
+
             stream_cls: Any = self._stream_cls or AsyncStream
             cast_to = item_type_of(stream_cls, self._cast_to) if to is None else to
             opened = stream_cls(cast_to=cast_to, response=raw, client=self._client, options=self._options)
@@ -218,6 +221,8 @@ class AsyncAPIResponse(BaseAPIResponse[R]):
         """
         if inspect.iscoroutinefunction(progress):
             raise TypeError("progress must be a plain function: it is called, not awaited")
+        from ._download import Download
+
         download = Download(self._client, self.http_response, path, progress)
         await download.check()
         try:

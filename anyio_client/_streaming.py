@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, get_args, g
 import anyio
 import attrs
 
-from ._convert import DoesNotFit
+from ._convert._problems import DoesNotFit
 from ._core import retry
-from ._core.messages import one_line
+from ._core.messages import ErrorEvent, one_line
 from ._io.response import BodyIterator, Response
 from ._log import logger
 from ._model.errors import (
@@ -39,7 +39,7 @@ from ._wire.sse import EventTooLarge, SSEDecoder
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
 
-__all__ = ["AsyncJSONLStream", "AsyncStream", "ErrorEvent", "item_type_of"]
+__all__ = ["AsyncJSONLStream", "AsyncStream", "item_type_of"]
 
 T = TypeVar("T")
 
@@ -64,18 +64,6 @@ def item_type_of(stream_cls: Any, cast_to: Any) -> Any:
         if arguments and not isinstance(arguments[0], TypeVar):
             return arguments[0]
     return cast_to
-
-
-class ErrorEvent(Exception):
-    """The error that an event stands for, and the status it names; on its way to whoever decides about a retry.
-
-    Its text says nothing of the event's, which belongs in no log.
-    """
-
-    def __init__(self, make: Callable[[], APIError], status_code: int | None) -> None:
-        super().__init__("the stream began with an error")
-        self.make = make  # the hook behind it is called only for an error that is raised
-        self.status_code = status_code
 
 
 # What a subclass may say about each event ...

@@ -10,16 +10,18 @@ import attrs
 from ._model.options import RawMode, RequestOptions
 from ._model.request import Carrier, Content
 from ._model.url import URL
-from ._pages import AsyncPage, AsyncPaginator
 from ._resource import AsyncResponseContextManager
-from ._response import AsyncAPIResponse
-from ._streaming import AsyncStream
+
+if TYPE_CHECKING:
+    from ._pages import AsyncPage, AsyncPaginator
+    from ._response import AsyncAPIResponse
+    from ._streaming import AsyncStream
 
 __all__ = ["Verbs"]
 
 T = TypeVar("T")
-StreamT = TypeVar("StreamT", bound=AsyncStream[Any])
-PageT = TypeVar("PageT", bound=AsyncPage[Any])
+StreamT = TypeVar("StreamT", bound="AsyncStream[Any]")
+PageT = TypeVar("PageT", bound="AsyncPage[Any]")
 Options: TypeAlias = RequestOptions | Mapping[str, Any] | None
 
 
@@ -468,6 +470,8 @@ class Verbs:
         method: str = "get",
     ) -> AsyncPaginator[Any, Any]:
         """A list in pages, not yet asked for: ``await`` it for the first page, iterate over it for all items."""
+        from ._pages import AsyncPage
+
         origin = get_origin(page) or page
         if not (isinstance(origin, type) and issubclass(origin, AsyncPage)):
             raise TypeError(f"page= takes a subclass of AsyncPage, not {page!r}")
@@ -477,4 +481,6 @@ class Verbs:
         self, model: Any, page: type[AsyncPage[Any]], options: RequestOptions
     ) -> AsyncPaginator[Any, Any]:
         """Hook: what ``get_api_list`` returns."""
+        from ._pages import AsyncPaginator
+
         return AsyncPaginator(self, options, page, model)  # type: ignore[arg-type]

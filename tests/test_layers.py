@@ -35,7 +35,7 @@ OUTSIDE = {
     "contrib": {"anyio", "attrs", "httpx", "httpx2", "truststore"},
 }
 ONLY_IN = {
-    "cattrs": {"_convert", "_client.py"},
+    "cattrs": {"_convert", "_client.py", "_configuration.py"},
     "h11": {"h11wire.py", "tunnel.py"},
     "h2": {"h2.py"},
     "hpack": {"fields.py", "compression.py"},

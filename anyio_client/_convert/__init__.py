@@ -9,14 +9,13 @@ defaults make the string ``'None'`` of null and a list of characters of a string
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cattrs
-
-from ._decode import Decoder, DoesNotFit
-from ._encode import Encoder
-from ._problems import key_path, kind_of
+from ._problems import DoesNotFit, key_path, kind_of
 from ._records import extra_fields
+
+if TYPE_CHECKING:
+    import cattrs
 
 __all__ = ["Codec", "DoesNotFit", "extra_fields", "key_path", "kind_of"]
 
@@ -29,6 +28,11 @@ class Codec:
     """
 
     def __init__(self, converter: cattrs.Converter | None = None) -> None:
+        import cattrs  # and what is built on it: as large as all the rest
+
+        from ._decode import Decoder
+        from ._encode import Encoder
+
         base = cattrs.Converter() if converter is None else converter
         self._decoder = Decoder(base)
         self._encoder = Encoder(base)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
 import attrs
-import cattrs
 
 from . import _models
 
@@ -95,6 +94,8 @@ def fields_of(tp: Any) -> list[Field]:
     try:
         hints = typing.get_type_hints(cls, include_extras=True)
     except NameError as exc:
+        import cattrs
+
         raise cattrs.StructureHandlerNotFoundError(f"an annotation of {cls.__name__}: {exc}", cls) from exc
     arguments = _type_arguments(tp)
 

@@ -6,11 +6,10 @@ the client's origin does not go to another one.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import cast
-from urllib.parse import unquote
 
 from .._model.given import NotGiven, Omit
 from .._model.headers import Field, Headers, check_method, make_field
@@ -57,7 +56,7 @@ def basic_credentials(user: str, password: str) -> str:
             raise ValueError("a user name or a password cannot have a control character in it (RFC 7617)")
     if ":" in user:
         raise ValueError("a user name with a colon in it cannot be sent by basic authentication (RFC 7617)")
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+    return "Basic " + binascii.b2a_base64(f"{user}:{password}".encode(), newline=False).decode("ascii")
 
 
 def build_url(
@@ -89,6 +88,8 @@ def build_url(
 
 
 def _name(pair: str) -> str:
+    from urllib.parse import unquote
+
     return unquote(pair.partition("=")[0].replace("+", " "))
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
-__all__ = ["find_message", "one_line"]
+from .._model.errors import APIError
+
+__all__ = ["ErrorEvent", "find_message", "one_line"]
 
 MAX_MESSAGE = 1000  # characters; the whole text stands in the error's body
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
@@ -28,3 +31,15 @@ def find_message(body: object) -> str | None:
 def one_line(text: str, limit: int = 100) -> str:
     """What a server wrote, fit for one line of a log: *limit* characters at most, none that moves the cursor."""
     return " ".join(_UNPRINTABLE.sub(" ", text[:limit]).split())
+
+
+class ErrorEvent(Exception):
+    """The error that an event stands for, and the status it names; on its way to whoever decides about a retry.
+
+    Its text says nothing of the event's, which belongs in no log.
+    """
+
+    def __init__(self, make: Callable[[], APIError], status_code: int | None) -> None:
+        super().__init__("the stream began with an error")
+        self.make = make  # the hook behind it is called only for an error that is raised
+        self.status_code = status_code

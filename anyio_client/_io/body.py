@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -11,9 +11,11 @@ import anyio.lowlevel
 from .._model.errors import APIConnectionError, APITimeoutError, DeadlineExceededError, Outcome, Phase
 from .._model.headers import Headers
 from .._model.request import Pieces, Request, check_piece
-from .clock import Clock
-from .exchange import Exchange
-from .pool import ConnectionPool
+
+if TYPE_CHECKING:
+    from .clock import Clock
+    from .exchange import Exchange
+    from .pool import ConnectionPool
 
 __all__ = ["AsyncPieces", "BodyStream", "LimitedBody", "RawBody", "ReadBody", "UserBody", "make_body"]
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import errno
 import math
-import ssl
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.lowlevel
@@ -23,8 +22,12 @@ import anyio.lowlevel
 from .._model.head import ResponseHead
 from .._model.snapshot import ConnectionInfo
 from .._wire.protocol import Wire, WireEvent
+from .event_loop import EventLoop
 from .stream import LimitPassed, Nudged, Stream, StreamClosed
 from .tls_alerts import is_alert
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Connection", "KeepAlive", "Owner", "Waiter"]
 
@@ -39,7 +42,7 @@ class Waiter:
     __slots__ = ("_wake",)
 
     def __init__(self) -> None:
-        self._wake: anyio.Event | None = None
+        self._wake: Any = None
 
     @property
     def ready(self) -> bool:
@@ -58,19 +61,11 @@ class Waiter:
         if self._wake is not None:
             self._wake.set()
 
-    async def sleep(self) -> None:
-        """Until it is notified. :class:`LimitPassed` where its limit passes before, as it is then."""
-        wake = self._wake = anyio.Event()
+    async def sleep(self, loop: EventLoop) -> None:
+        """Until it is notified."""
+        self._wake = loop.make_event()
         try:
-            while not wake.is_set():
-                until = self.until
-                if until == math.inf:
-                    await wake.wait()
-                    return
-                with anyio.CancelScope(deadline=until):
-                    await wake.wait()
-                if not wake.is_set() and self.until <= until:
-                    raise LimitPassed
+            await self._wake.wait()
         finally:
             self._wake = None
 
@@ -121,13 +116,16 @@ class Connection:
         "_pool",
         "_probing",
         "_reading",
+        "_reads_until",
         "_retired",
         "_settled",
+        "_soonest",
         "_unpushed",
         "_waiters",
         "began",
         "exchanges",
         "idle_since",
+        "loop",
         "now",
         "number",
         "origin",
@@ -145,7 +143,7 @@ class Connection:
         stream: Stream,
         wire: Wire,
         pool: _Pool,
-        now: Callable[[], float],
+        loop: EventLoop,
         keepalive: KeepAlive | None = None,
     ) -> None:
         self.number: int = number
@@ -153,8 +151,9 @@ class Connection:
         self.stream: Stream = stream
         self.wire: Wire = wire
         self.shared: bool = wire.http_version == "HTTP/2"  # it may carry several exchanges at once
-        self.now: Callable[[], float] = now
-        self.began: float = now()
+        self.loop: EventLoop = loop
+        self.now: Callable[[], float] = loop.now
+        self.began: float = loop.now()
         self.idle_since: float = self.began
         self.used: bool = False  # it has carried an exchange
         self.received: int = 0  # bytes, decrypted
@@ -171,6 +170,8 @@ class Connection:
         self._probing: anyio.Event | None = None  # set when it is known whether it still answers
         self._answer: Waiter | None = None  # the one who has asked
         self._waiters: dict[Waiter, None] = {}  # those who sleep, the longest first
+        self._soonest = math.inf  # no limit of theirs passes before
+        self._reads_until = math.inf  # the limit with which it is read now
         self._flushing: anyio.Event | None = None  # set when whoever flushes has flushed some
 
     # -- reading
@@ -188,21 +189,35 @@ class Connection:
                     raise self._lost
                 if self._reading:
                     self._waiters[waiter] = None
+                    if waiter.until < self._soonest:
+                        self._soonest = waiter.until
+                        if self._soonest < self._reads_until:
+                            self.stream.nudge()  # whoever reads looks after the limits of all
                     try:
-                        await waiter.sleep()
+                        await waiter.sleep(self.loop)
                     finally:
                         self._waiters.pop(waiter, None)
                 else:
                     self._reading = True
+                    until = waiter.until
+                    if not self._waiters:
+                        self._soonest = math.inf
+                    elif self._soonest < until:
+                        until = self._soonest
+                    self._reads_until = until
                     try:
                         if self.stream.unsent and self._flushing is None:
-                            await self._read_while_flushing(waiter.until)
+                            await self._read_while_flushing(until)
                         elif self._keepalive is not None:
-                            self.take(await self._receive(waiter.until))
+                            self.take(await self._receive(until))
                         else:
-                            self.take(await self.stream.receive(waiter.until))
+                            self.take(await self.stream.receive(until))
                     except Nudged:
-                        pass  # somebody has left bytes to flush, or has made the waiter ready
+                        pass  # somebody has left bytes to flush, or has a limit, or has made the waiter ready
+                    except LimitPassed:
+                        self._notify_late()
+                        if self.now() >= waiter.until:
+                            raise
                     except OSError as exc:
                         self._lose(exc)
                         raise
@@ -214,6 +229,17 @@ class Connection:
         finally:
             if self._waiters and not self._reading:
                 self._pass_baton()
+
+    def _notify_late(self) -> None:
+        """Those who sleep, and whose limit has passed, find out; when is the next one's?"""
+        now = self.now()
+        self._soonest = math.inf
+        for waiter in self._waiters:
+            until = waiter.until
+            if until <= now:
+                waiter.notify()
+            elif until < self._soonest:
+                self._soonest = until
 
     def _pass_baton(self) -> None:
         waiter = next(iter(self._waiters))

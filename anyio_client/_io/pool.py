@@ -19,6 +19,7 @@ from .._wire.protocol import Wire
 from .clock import Clock
 from .connect import Connector
 from .connection import Connection, KeepAlive, Waiter
+from .event_loop import EventLoop
 from .exchange import Exchange
 from .tls_alerts import session_ended
 
@@ -36,10 +37,11 @@ _Answer: TypeAlias = machine.Use | machine.Open | machine.Refuse
 class _Ticket(Waiter):
     """A ticket of the machine, whose task waits for its answer (or is about to ask whether it has to)."""
 
-    __slots__ = ("answer", "began", "is_opening", "origin")
+    __slots__ = ("_loop", "answer", "began", "is_opening", "origin")
 
-    def __init__(self, origin: str, began: float) -> None:
+    def __init__(self, origin: str, began: float, loop: EventLoop) -> None:
         super().__init__()
+        self._loop = loop
         self.origin = origin
         self.began = began
         self.is_opening = False  # it makes the connection that it waits for
@@ -52,13 +54,13 @@ class _Ticket(Waiter):
     async def wait(self, connections: Collection[Connection]) -> None:
         """Wait until notified; meanwhile read on *connections* where nobody does, for the answer may come from there."""
         if not connections:
-            await self.sleep()
+            await self.sleep(self._loop)
             return
         async with anyio.create_task_group() as group:
             for connection in connections:
                 group.start_soon(connection.serve)
             if self.answer is None:  # it may have come while the group was entered
-                await self.sleep()
+                await self.sleep(self._loop)
             group.cancel_scope.cancel()
 
 
@@ -150,7 +152,7 @@ class ConnectionPool:
         commands = self._ask(machine.Wanted(ticket, origin, now, self._connector.may_share(route), first))
         if len(commands) == 1 and type(command := commands[0]) is machine.Use and command.ticket == ticket:
             return self._connections.get(command.connection)
-        waiter = self._waiters[ticket] = _Ticket(origin, now)
+        waiter = self._waiters[ticket] = _Ticket(origin, now, clock.loop)
         try:
             self._carry_out(commands)
             limited = False
@@ -204,7 +206,7 @@ class ConnectionPool:
             self._step(machine.OpenFailed(number, exc))
             return
         wire = _make_wire(version, route)
-        connection = Connection(number, origin, stream, wire, self, clock.now, self._keepalive)
+        connection = Connection(number, origin, stream, wire, self, clock.loop, self._keepalive)
         if connection.shared and not connection.is_alive():  # its SETTINGS may be there already, or its GOAWAY
             connection.close()
             error = clock.error(ConnectionLostError, "The server closed the new connection before it was asked.")

@@ -200,16 +200,34 @@ class _RegisteredStream(SocketStream):
     """The same on asyncio and uvloop. What the callback has read is kept until somebody takes it, so that a wait that
     is cancelled loses nothing; where nobody waits nothing is read.
 
+    libuv takes a socket out by itself once it has seen an error on it (a reset that came with the last data), and calls
+    back that once: so, over another loop than asyncio's own, what was read is no reason to wait for more before the
+    kernel has said that there is nothing.
+
     A timer is set for the first wait that has a limit, and left: when it goes off it looks whether the wait of then has
     passed its own. So a call whose answer comes in time neither sets nor clears one.
     """
 
-    __slots__ = ("_arrived", "_failed", "_native", "_reads", "_registered", "_timer", "_timer_at", "_until", "_waiter")
+    __slots__ = (
+        "_arrived",
+        "_failed",
+        "_is_asked",
+        "_native",
+        "_reads",
+        "_registered",
+        "_stays",
+        "_timer",
+        "_timer_at",
+        "_until",
+        "_waiter",
+    )
 
     def __init__(self, sock: socket.socket, loop: EventLoop) -> None:
         super().__init__(sock, loop)
         self._native: Any = loop.token
         self._registered = False
+        self._stays = loop.is_plain_asyncio  # registered, until we say otherwise
+        self._is_asked = True  # the kernel has nothing more, by its own word
         self._waiter: Any = None  # the future of whoever waits in receive
         self._until = math.inf  # its limit
         self._timer: Any = None
@@ -220,7 +238,9 @@ class _RegisteredStream(SocketStream):
 
     def receive_nowait(self) -> bytes | None:
         if self._arrived is None and self._failed is None:
-            return SocketStream.receive_nowait(self)
+            data = SocketStream.receive_nowait(self)
+            self._is_asked = data is None
+            return data
         return self._taken()
 
     def _taken(self) -> bytes | None:
@@ -236,6 +256,8 @@ class _RegisteredStream(SocketStream):
         if self._closed:
             raise StreamClosed("the connection was closed")
         self._reads += 1
+        if not self._is_asked and not self._stays and self._arrived is None and self._failed is None:
+            self._arrived = self.receive_nowait()
         if self._arrived is not None or self._failed is not None:
             await self._backend.checkpoint()  # before anything is taken
         else:
@@ -271,6 +293,7 @@ class _RegisteredStream(SocketStream):
             self._failed = exc
         else:
             self._size = MAX_READ_SIZE if len(data) == self._size else READ_SIZE
+            self._is_asked = False
         waiter.set_result(None)
 
     def _unregister(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 
 __all__ = ["parse_http_date"]
@@ -28,6 +27,8 @@ def parse_http_date(text: str, now: float) -> float | None:
     match = next((m for m in (pattern.fullmatch(text.strip().lower()) for pattern in _PATTERNS) if m), None)
     if match is None or match["month"] not in _MONTHS:
         return None
+    import datetime  # late: few servers say when
+
     year = int(match["year"])
     hour, minute, second = map(int, match["time"].split(":"))
     try:

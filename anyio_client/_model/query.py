@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import enum
 import math
-import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, cast, get_args
-from urllib.parse import unquote
 
 import attrs
 
@@ -28,11 +24,17 @@ def _scalar(name: str, value: object) -> str:
         value = value.value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, str | int):
+        return str(value)
+    import datetime  # late, as all that few calls need: an import is paid by everybody
+    import decimal
+    import uuid
+
     if (isinstance(value, float) and not math.isfinite(value)) or (
         isinstance(value, decimal.Decimal) and not value.is_finite()
     ):
         raise ValueError(f"the parameter {name!r} is {value}, which has no form in a query")
-    if isinstance(value, str | int | float | decimal.Decimal | uuid.UUID):
+    if isinstance(value, float | decimal.Decimal | uuid.UUID):
         return str(value)
     if isinstance(value, datetime.date | datetime.time):  # a datetime is a date
         return value.isoformat()
@@ -116,6 +118,7 @@ def merge_query(query: str, params: Mapping[str, object], qs: Querystring) -> st
     said = {name: value for name, value in params.items() if value is not None and not isinstance(value, NotGiven)}
     if not said:
         return query
+    from urllib.parse import unquote
 
     inner = ("[", ".") if qs.nested_format == "dots" else ("[",)
 

@@ -11,13 +11,10 @@ Rules that shape this file:
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import NoReturn
-from urllib.parse import unquote
 
 import attrs
-import idna
 
 __all__ = ["URL", "join_path", "parse_host", "percent_encode"]
 
@@ -61,6 +58,8 @@ def _encode_component(text: str, unsafe: re.Pattern[str]) -> str:
 def parse_host(host: str) -> str:
     """The host in its canonical form: lower case, IDNA 2008 (UTS 46), IPv6 without brackets."""
     if host.startswith("["):
+        import ipaddress  # late, as idna is below: few hosts need either
+
         address, percent, zone = host[1:-1].partition("%25" if "%25" in host else "%")
         try:
             if not host.endswith("]"):
@@ -74,6 +73,8 @@ def parse_host(host: str) -> str:
     lowered = host.lower()
     if _REG_NAME.fullmatch(lowered):
         return lowered
+    import idna
+
     try:
         return idna.encode(lowered, uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError):
@@ -211,6 +212,8 @@ class URL:
         if self.userinfo is None:
             return None
         user, _, password = self.userinfo.partition(":")
+        from urllib.parse import unquote
+
         return unquote(user), unquote(password)
 
     def _shown(self, query: str) -> str:

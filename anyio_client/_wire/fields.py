@@ -32,7 +32,7 @@ Fields: TypeAlias = "Iterable[tuple[bytes, bytes]]"
 _OF_THE_CONNECTION = frozenset(
     [b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"http2-settings"]
 )
-_NOT_SENT = _OF_THE_CONNECTION | {b"host"}
+_NOT_SENT = frozenset(name.decode() for name in _OF_THE_CONNECTION)
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # a token (RFC 9110 section 5.6.2) in lower case
 _VALUE = re.compile(rb"(?![ \t])[^\x00\r\n]*(?<![ \t])")
@@ -41,9 +41,9 @@ _STATUS = re.compile(rb"[1-9][0-9]{2}")
 # Never put into a compression table, here or by an intermediary (RFC 7541 section 7.1.3): secrets, and what differs from
 # request to request, which would drive out what repeats.
 _NEVER_INDEXED = re.compile(
-    rb"(?:proxy-)?authorization|cookie|content-length|range|.*(?:key|token|secret|signature|password)"
+    r"(?:proxy-)?authorization|cookie|content-length|range|.*(?:key|token|secret|signature|password)"
 )
-_indexed: dict[bytes, bool] = {}  # lower-case names that were looked at
+_names: dict[str, tuple[bytes, bool]] = {}  # those that were looked at
 MAX_NAMES = 1000
 
 
@@ -54,25 +54,26 @@ class Malformed(ValueError):
 def request_fields(request: Request) -> list[tuple[bytes, bytes]]:
     """The field section of *request*: pseudo-header fields first, names in lower case, secrets never indexed."""
     url = request.url
-    authority = url.netloc.encode("ascii")
+    authority: bytes | None = None
     left_out = _NOT_SENT
-    raw = [(name.lower(), value) for name, value in request.headers.raw]
-    for name, value in raw:
-        if name == b"host":
-            authority = value
-        elif name == b"connection":  # what it names is of the connection too (RFC 9110 section 7.6.1)
-            left_out = left_out.union(nominated.strip(b" \t") for nominated in value.lower().split(b","))
-    fields: list[tuple[bytes, bytes]] = [
+    fields: list[tuple[bytes, bytes]] = []
+    for lower, _, value, raw, _ in request.headers.fields:
+        if lower == "host":
+            authority = raw
+        elif lower == "connection":  # what it names is of the connection too (RFC 9110 section 7.6.1)
+            left_out = left_out.union(nominated.strip(" \t") for nominated in value.lower().split(","))
+        elif lower not in left_out and (lower != "te" or value.lower() == "trailers"):
+            name, indexed = _names.get(lower) or _look_at(lower)
+            fields.append((name, raw) if indexed else NeverIndexedHeaderTuple(name, raw))
+    if left_out is not _NOT_SENT:  # it may have come behind what it names
+        fields = [field for field in fields if field[0].decode("ascii") not in left_out]
+    return [
         (b":method", request.method.encode("ascii")),
         (b":scheme", url.scheme.encode("ascii")),
-        (b":authority", authority),
+        (b":authority", url.netloc.encode("ascii") if authority is None else authority),
         NeverIndexedHeaderTuple(b":path", url.target.encode("ascii")),
+        *fields,
     ]
-    for name, value in raw:
-        if name in left_out or (name == b"te" and value.lower() != b"trailers"):
-            continue
-        fields.append((name, value) if _is_indexed(name) else NeverIndexedHeaderTuple(name, value))
-    return fields
 
 
 def trailer_fields(trailers: Headers) -> list[tuple[bytes, bytes]]:
@@ -80,13 +81,12 @@ def trailer_fields(trailers: Headers) -> list[tuple[bytes, bytes]]:
     return [NeverIndexedHeaderTuple(name.lower(), value) for name, value in trailers.raw]
 
 
-def _is_indexed(name: bytes) -> bool:
-    known = _indexed.get(name)
-    if known is None:
-        known = _NEVER_INDEXED.fullmatch(name) is None
-        if len(_indexed) < MAX_NAMES:
-            _indexed[name] = known
-    return known
+def _look_at(lower: str) -> tuple[bytes, bool]:
+    """A lower-case name on the wire, and whether its field may be put into a table."""
+    looked_at = lower.encode("ascii"), _NEVER_INDEXED.fullmatch(lower) is None
+    if len(_names) < MAX_NAMES:
+        _names[lower] = looked_at
+    return looked_at
 
 
 def _check(fields: Fields) -> None:

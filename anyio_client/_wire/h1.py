@@ -16,13 +16,16 @@ from __future__ import annotations
 import os
 import re
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .._model.head import ResponseHead
 from .._model.headers import Field, Headers
 from .._model.request import Request
-from .h11wire import MAX_HEAD_SIZE, MAX_INTERIM_RESPONSES, H11Wire, OneExchange, parse_keepalive
+from .one_exchange import MAX_HEAD_SIZE, MAX_INTERIM_RESPONSES, OneExchange, parse_keepalive
 from .protocol import DataReceived, Ended, InterimReceived, ResponseReceived, WireEvent, WireMisuse
+
+if TYPE_CHECKING:
+    from .h11wire import H11Wire
 
 __all__ = ["MAX_HEAD_SIZE", "MAX_INTERIM_RESPONSES", "H1Wire"]
 
@@ -414,6 +417,8 @@ class H1Wire(OneExchange):
     # -- h11
 
     def _make_slow(self) -> H11Wire:
+        from .h11wire import H11Wire  # a leaf: most connections never need h11
+
         return H11Wire(
             max_head_size=self._max_head_size,
             forwarded=self._forwarded,

@@ -28,7 +28,6 @@ from typing import Final
 import attrs
 import h2.config
 import h2.connection
-import h2.events
 import h2.exceptions
 import h2.settings
 
@@ -48,6 +47,7 @@ from .frames import (
     FrameReader,
     FrameType,
     error_name,
+    frame_header,
     window_update,
 )
 from .protocol import (
@@ -70,6 +70,8 @@ MAX_STREAM_WINDOW: Final = 32 * 2**20
 # More than any stream's, so that it never stops the peer; what has arrived is given back a quarter at a time.
 CONNECTION_WINDOW: Final = 128 * 2**20
 INITIAL_WINDOW: Final = 65_535  # of every connection (section 6.9.2)
+MAX_WINDOW: Final = 2**31 - 1  # section 6.9.1
+MIN_FRAME_SIZE: Final = 16_384  # what every peer takes (section 4.2)
 MAX_HEADER_LIST_SIZE: Final = 64 * 1024
 MAX_INTERIM_RESPONSES: Final = 100
 # Frames in a row that bring nothing: PING, SETTINGS, PRIORITY, empty DATA, WINDOW_UPDATE while nothing is sent, those
@@ -99,6 +101,7 @@ class _Stream:
     number: int
     is_head: bool
     declared: int | None  # the request's Content-Length
+    send_window: int  # bytes that we may send now
     sent: int = 0
     finished: bool = False  # the request is complete
     answered: bool = False  # the head of the final response came
@@ -115,22 +118,15 @@ class _Stream:
         return Outcome.ANSWERED if self.answered else Outcome.UNKNOWN
 
 
-class _Connection(h2.connection.H2Connection):
-    """h2's connection, which counts its open streams by a scan for every new one. There are no others: see _close_in_h2."""
-
-    @property
-    def open_outbound_streams(self) -> int:
-        return len(self.streams)
-
-
 class H2Wire:
     """One HTTP/2 connection, client side. See :class:`~anyio_client._wire.protocol.Wire`."""
 
     http_version = "HTTP/2"
 
     def __init__(self) -> None:
-        self._h2 = _Connection(_CONFIG)
-        self._h2.encoder = RepeatingEncoder()
+        self._h2 = h2.connection.H2Connection(_CONFIG)
+        self._encoder = RepeatingEncoder()
+        self._h2.encoder = self._encoder  # which hears of the size that the peer allows its table
         self._decoder = BlockDecoder(MAX_HEADER_LIST_SIZE)
         self._h2.local_settings = h2.settings.Settings(
             client=True,
@@ -153,6 +149,9 @@ class H2Wire:
         self._last = 0  # the last stream opened
         self._idle_frames = 0
         self._settled = False  # the peer's SETTINGS have come
+        self._limit = 1  # streams at once; it is not known yet
+        self._frame_size = MIN_FRAME_SIZE  # the largest that the peer takes
+        self._send_window = self._initial_window = INITIAL_WINDOW  # of the connection, and of a new stream
         self._goaway: int | None = None  # the last stream that the peer serves
         self._goaway_code: int = ErrorCode.NO_ERROR
         self._closed = False
@@ -165,12 +164,25 @@ class H2Wire:
         if request.method == "CONNECT":
             raise WireMisuse("CONNECT makes a tunnel, which is no exchange")
         declared = _declared_length(request, end)
-        number = self._h2.get_next_available_stream_id()
-        self._h2.send_headers(number, request_fields(request), end_stream=end)
-        self._last = number
-        self._streams[number] = _Stream(number, request.method == "HEAD", declared, finished=end)
+        number = self._last = self._last + 2 if self._last else 1
+        self._queue_block(number, self._encoder.encode(request_fields(request)), end)
+        self._streams[number] = _Stream(number, request.method == "HEAD", declared, self._initial_window, finished=end)
         self._idle_frames = 0
         return number
+
+    def _queue_block(self, number: int, block: bytes, end: bool) -> None:
+        """A header block, in as many frames as the peer needs; with the last of them nothing comes in between."""
+        size, flags = self._frame_size, END_STREAM if end else 0
+        if len(block) <= size:
+            self._out += (frame_header(len(block), FrameType.HEADERS, flags | END_HEADERS, number), block)
+            return
+        kind = FrameType.HEADERS
+        for place in range(0, len(block), size):
+            part = block[place : place + size]
+            if place + size >= len(block):
+                flags |= END_HEADERS
+            self._out += (frame_header(len(part), kind, flags, number), part)
+            kind, flags = FrameType.CONTINUATION, 0
 
     def send(self, exchange: int, data: bytes | bytearray | memoryview) -> int:
         view = memoryview(data).cast("B")
@@ -180,11 +192,14 @@ class H2Wire:
             return size
         if stream.declared is not None and stream.sent + size > stream.declared:
             raise WireMisuse("Too much data for declared Content-Length")
-        accepted = max(0, min(size, self._h2.local_flow_control_window(exchange)))
-        step = self._h2.max_outbound_frame_size
+        accepted = max(0, min(size, self._send_window, stream.send_window))
+        step = self._frame_size
         for place in range(0, accepted, step):
-            self._h2.send_data(exchange, view[place : min(place + step, accepted)])
+            part = view[place : min(place + step, accepted)]
+            self._out += (frame_header(len(part), FrameType.DATA, 0, exchange), bytes(part))
         if accepted:
+            self._send_window -= accepted
+            stream.send_window -= accepted
             stream.sent += accepted
             self._idle_frames = 0
         if accepted < size:
@@ -199,9 +214,9 @@ class H2Wire:
             raise WireMisuse("Too little data for declared Content-Length")
         stream.finished = True
         if trailers:
-            self._h2.send_headers(exchange, trailer_fields(trailers), end_stream=True)
+            self._queue_block(exchange, self._encoder.encode(trailer_fields(trailers)), True)
         else:
-            self._h2.end_stream(exchange)
+            self._out.append(frame_header(0, FrameType.DATA, END_STREAM, exchange))
 
     def ping(self) -> bool:
         if self._closed:
@@ -235,22 +250,16 @@ class H2Wire:
         """Send RST_STREAM; the peer may have sent more before it reads that."""
         self._forget(stream)
         self._expect_late(stream)
-        self._close_in_h2(stream, code)
+        self._queue_reset(stream, code)
+
+    def _queue_reset(self, stream: _Stream, code: ErrorCode) -> None:
+        self._out.append(frame_header(4, FrameType.RST_STREAM, 0, stream.number) + code.to_bytes(4, "big"))
 
     def _expect_late(self, stream: _Stream) -> None:
         """Frames of a stream that is over are not the peer's fault; they count against the window it had."""
         self._reset[stream.number] = stream.left
         if len(self._reset) > MAX_RESET_STREAMS:
             self._reset.popitem(last=False)
-
-    def _close_in_h2(self, stream: _Stream, code: ErrorCode | None) -> None:
-        """Tell h2 that a stream is over, and the peer too, by RST_STREAM with *code*; None where it knows."""
-        if code is None:
-            self._out.append(self._h2.data_to_send())
-        self._h2.reset_stream(stream.number, code or ErrorCode.NO_ERROR)
-        if code is None:
-            self._h2.clear_outbound_data_buffer()
-        del self._h2.streams[stream.number]  # no frame for it reaches h2 any more
 
     def _forget(self, stream: _Stream) -> None:
         del self._streams[stream.number]
@@ -292,9 +301,7 @@ class H2Wire:
     def capacity(self) -> int:
         if self.closing:
             return 0
-        if not self._settled:
-            return 1  # the limit is not known yet
-        return self._h2.remote_settings.max_concurrent_streams
+        return self._limit
 
     @property
     def receiving(self) -> int:
@@ -370,15 +377,31 @@ class H2Wire:
         if frame.type == FrameType.WINDOW_UPDATE:
             if not frame.number():
                 raise ConnectionViolation(ErrorCode.PROTOCOL_ERROR, "a window was opened by nothing")
-            self._h2.receive_data(window_update(0, frame.number()))
+            self._send_window += frame.number()
+            if self._send_window > MAX_WINDOW:
+                raise ConnectionViolation(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
         elif frame.type == FrameType.SETTINGS and not frame.flags & ACK:
-            self._settled = True
             self._h2.receive_data(_known_settings(frame).raw)
+            self._apply_settings()
         else:
             self._h2.receive_data(frame.raw)
-        if self._blocked and frame.type != FrameType.PING:
-            for number in [n for n in self._blocked if self._h2.local_flow_control_window(n) > 0]:
+        if self._blocked and self._send_window > 0 and frame.type != FrameType.PING:
+            for number in [n for n in self._blocked if self._streams[n].send_window > 0]:
                 self._allow(number, events)
+
+    def _apply_settings(self) -> None:
+        """What the peer has said holds from our acknowledgement on, which so goes before all that follows."""
+        self._out.append(self._h2.data_to_send())
+        said = self._h2.remote_settings
+        self._settled = True
+        self._limit = said.max_concurrent_streams
+        self._frame_size = said.max_frame_size
+        change = said.initial_window_size - self._initial_window
+        self._initial_window += change
+        for stream in self._streams.values() if change else ():  # section 6.9.2; it may leave less than nothing
+            stream.send_window += change
+            if stream.send_window > MAX_WINDOW:
+                raise ConnectionViolation(ErrorCode.FLOW_CONTROL_ERROR, "a window is too large")
 
     def _allow(self, number: int, events: list[WireEvent]) -> None:
         del self._blocked[number]
@@ -392,7 +415,6 @@ class H2Wire:
         for stream in [stream for stream in self._streams.values() if stream.number > self._goaway]:
             self._forget(stream)
             self._expect_late(stream)  # a server that answers it nevertheless harms no other stream
-            self._close_in_h2(stream, None)
             if stream.answered:  # it contradicts itself, and is not believed
                 reason, outcome = "the server closes the connection in the middle of its answer", Outcome.ANSWERED
             else:
@@ -455,7 +477,6 @@ class H2Wire:
         """The answer is malformed: the stream ends (section 8.1.1). *ended*: the server has ended its side."""
         if ended and stream.finished:  # closed on both sides: there is nothing to reset
             self._forget(stream)
-            self._close_in_h2(stream, None)
         else:
             self._reset_stream(stream, ErrorCode.PROTOCOL_ERROR)
         events.append(Failed(stream.number, reason, lost=False, outcome=stream.outcome))
@@ -466,7 +487,6 @@ class H2Wire:
 
     def _receive_reset(self, stream: _Stream, frame: Frame, events: list[WireEvent]) -> None:
         self._forget(stream)
-        self._close_in_h2(stream, None)
         code = int.from_bytes(frame.payload, "big")
         outcome = Outcome.REFUSED if code == ErrorCode.REFUSED_STREAM and not stream.answered else stream.outcome
         events.append(Failed(stream.number, f"the stream was reset ({error_name(code)})", lost=True, outcome=outcome))
@@ -476,15 +496,12 @@ class H2Wire:
         if not frame.number():
             self._refuse(stream, events, "a window was opened by nothing")
             return
-        for event in self._h2.receive_data(window_update(stream.number, frame.number())):
-            if isinstance(event, h2.events.StreamReset):  # h2 has reset it: the window is too large
-                self._forget(stream)
-                del self._h2.streams[stream.number]
-                self._expect_late(stream)
-                reason = "flow control was violated"
-                events.append(Failed(stream.number, reason, lost=False, outcome=stream.outcome))
-                return
-        if stream.number in self._blocked and self._h2.local_flow_control_window(stream.number) > 0:
+        stream.send_window += frame.number()
+        if stream.send_window > MAX_WINDOW:
+            self._reset_stream(stream, ErrorCode.FLOW_CONTROL_ERROR)
+            reason = "flow control was violated"
+            events.append(Failed(stream.number, reason, lost=False, outcome=stream.outcome))
+        elif stream.number in self._blocked and min(stream.send_window, self._send_window) > 0:
             self._allow(stream.number, events)
 
     def _receive_data(self, stream: _Stream, frame: Frame, events: list[WireEvent]) -> None:
@@ -578,7 +595,8 @@ class H2Wire:
     def _end(self, stream: _Stream, trailers: Headers | None, events: list[WireEvent]) -> None:
         """The answer is complete. A request that is not is given up: nobody waits for the rest of it (section 8.1)."""
         self._forget(stream)
-        self._close_in_h2(stream, None if stream.finished else ErrorCode.NO_ERROR)
+        if not stream.finished:
+            self._queue_reset(stream, ErrorCode.NO_ERROR)
         events.append(Ended(stream.number, trailers))
 
 

@@ -28,6 +28,7 @@ from anyio_client import (
     Timeout,
 )
 from anyio_client._io.connection import Connection
+from anyio_client._io.event_loop import EventLoop
 from anyio_client._io.stream import Nudged, SocketStream
 from anyio_client._wire.h2 import CONNECTION_WINDOW, STREAM_WINDOW, H2Wire
 from tests.conftest import BACKENDS
@@ -560,7 +561,7 @@ async def test_what_was_queued_while_an_upload_is_flushed_does_not_stay_behind_i
     """The kernel takes the upload and a part of the frame behind it, which nobody waits to be sent."""
     kernel, wire = Kernel(), H2Wire()
     wire.take_output()
-    connection = Connection(1, "", cast("Any", kernel), wire, cast("Any", None), anyio.current_time)
+    connection = Connection(1, "", cast("Any", kernel), wire, cast("Any", None), EventLoop())
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             group.start_soon(connection.serve)

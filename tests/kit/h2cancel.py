@@ -661,7 +661,7 @@ def nothing_under_way(client: AsyncAPIClient) -> None:
     assert connection.stream.unsent == 0
     assert not wire._streams
     assert not wire._blocked
-    assert wire._h2.open_outbound_streams == 0
+    assert not wire._h2.streams
 
 
 def credit(client: AsyncAPIClient, line: Line) -> int:

@@ -602,7 +602,7 @@ def check_nothing_is_left(pool: Any) -> None:
         if connection.shared:
             assert not connection.wire._streams
             assert not connection.wire._blocked
-            assert h2.connection.H2Connection.open_outbound_streams.__get__(connection.wire._h2) == 0
+            assert not connection.wire._h2.streams
 
 
 @contextlib.asynccontextmanager
