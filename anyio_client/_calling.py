@@ -225,17 +225,32 @@ class CallDriver:
 
     async def _run(self, request: Request) -> Deliver | Reject:
         """From the first request to the end, the machine's word for it; Fail is raised."""
-        command = self._step(Begin(self._now(), request))
+        event: CallEvent = Begin(self._now(), request)
+        command = self._step(event)
         while True:
             kind = type(command)
             if kind is Send:
-                event = await self._attempt(command.request)  # type: ignore[union-attr]
+                request = command.request  # type: ignore[union-attr]
+                if self.client._attempt_ring is not None:
+                    event = await self._in_ring(request)
+                else:
+                    try:
+                        if self._response is not None:
+                            await self._leave_response()
+                        response = await self._sending(request)
+                    except APIConnectionError as exc:
+                        event = self._failed(exc, request)
+                    except _Passed:
+                        event = Expired(self._now(), Outcome.UNKNOWN)
+                    else:
+                        self._take(response)
+                        event = self._head(response, None)
             elif kind is Read:
                 assert self._response is not None
                 if self._plan.delivers is Delivery.FIRST_EVENT or not self._response.read_nowait():
                     event = await self._read()
                 else:
-                    event = ResultReady(self._now())
+                    event = ResultReady(event.now)  # nothing was waited for
             elif kind is Deliver or kind is Reject:
                 return command  # type: ignore[return-value]
             elif kind is Wait:
@@ -472,20 +487,6 @@ class CallDriver:
         return error
 
     # -- commands
-
-    async def _attempt(self, request: Request) -> CallEvent:
-        if self.client._attempt_ring is not None:
-            return await self._in_ring(request)
-        try:
-            if self._response is not None:
-                await self._leave_response()
-            response = await self._sending(request)
-        except APIConnectionError as exc:
-            return self._failed(exc, request)
-        except _Passed:
-            return Expired(self._now(), Outcome.UNKNOWN)
-        self._take(response)
-        return self._head(response, None)
 
     def _sending(self, request: Request) -> Awaitable[Response]:
         """One request on the wire, the head of its answer. Nothing is done until it is awaited."""

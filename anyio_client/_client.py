@@ -521,10 +521,10 @@ class AsyncAPIClient(Verbs):
             first = stream_class.wait_first_event and options.raw_mode is RawMode.PARSED
             delivers = calling.Delivery.FIRST_EVENT if first else calling.Delivery.HEAD
         accept: str | None = stream_class.accept if stream else None
-        made = calling.CallDriver(
+        call: CallDriver = calling.CallDriver(
             self, options, cast_to, stream=stream, stream_cls=stream_cls, delivers=delivers, accept=accept
         )
-        return made
+        return call
 
     async def _reopen(self, options: RequestOptions, deadline: float | None, *, accept: str | None = None) -> Response:
         """One more call, of which nothing but the head is wanted yet: for streams and downloads that go on."""

@@ -33,8 +33,9 @@ from ._model.errors import (
 from ._model.given import NotGiven
 from ._model.headers import Headers
 from ._model.options import RequestOptions
+from ._wire import json as _json
 from ._wire.jsonl import JSONLinesDecoder, LineTooLarge
-from ._wire.sse import EventTooLarge, SSEDecoder
+from ._wire.sse import EventTooLarge, ServerSentEvent, SSEDecoder
 
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
@@ -125,12 +126,11 @@ class AsyncStream(Generic[T]):
         self._told: float | None = None  # seconds that the server asked to wait before a reconnect
         self._strict = client._is_strict(options)
         self._folds = type(self).fold is not AsyncStream.fold
-        # Whether a subclass, or an instance's own attribute, looks at each event: else most are items at once.
+        # Whether no subclass looks at each event: then most of them are items at once.
         cls = type(self)
-        self._looks = (
-            any(getattr(cls, name) is not getattr(AsyncStream, name) for name in _LOOKS)
-            or type(self._decoder) is not SSEDecoder
-        )
+        looks = any(getattr(cls, name) is not getattr(AsyncStream, name) for name in _LOOKS)
+        is_raw = cast_to is str or cast_to is ServerSentEvent
+        self._is_usual = not looks and not is_raw and type(self._decoder) is SSEDecoder
 
     # -- what a subclass may say
 
@@ -231,14 +231,17 @@ class AsyncStream(Generic[T]):
         if self._over and not self._events and self._cut is None:
             raise StopAsyncIteration
         try:
-            if self._events and not self._looks and self._cut is None:
+            if self._events and self._is_usual and self._cut is None:
                 event = self._events[0]
                 data = event.data
                 if event.event != "error" and data != self.terminator and '"error"' not in data:
                     self._events.popleft()
                     if self._resumes and self.last_event_id != self._resumed_from:
                         self._resumes = 0  # a new row, unless the server says the same thing again
-                    item = self._item(event)
+                    try:
+                        item: T = self._client._codec.decode(_json.loads(data), self._cast_to, strict=self._strict)
+                    except ValueError:
+                        item = self._item(event)  # which says where it is
                     if self._folds:
                         self.state = self.fold(self.state, item)
                     self._given += 1

@@ -31,7 +31,9 @@ def run(code: str, *arguments: str, cwd: pathlib.Path = ROOT) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0 and not done.stderr, done.stderr
+    # The first client imports what a call needs, which on a busy machine is slow enough for asyncio's debug mode to say so.
+    said = re.sub(r"^Executing <Task .* took 0\.[0-9]+ seconds\n", "", done.stderr, flags=re.MULTILINE)
+    assert done.returncode == 0 and not said, said
     return done.stdout
 
 

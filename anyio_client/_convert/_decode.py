@@ -326,6 +326,8 @@ class Decoder:
                             (field.name, field.key, self._accepts(field.type), hook, field.type, field.required)
                         )
                 structure = _record_function(cls, rows, extra, strict)
+                if type(tp) is type:
+                    self._of_class[tp, strict] = structure
             return structure(value, _)
 
         return resolve

@@ -313,7 +313,11 @@ class Call:
 
     def _begin(self, event: Begin) -> CallCommand:
         self.began = self.attempt_began = event.now
-        return self._send(event.request, authorize=self.plan.authorize)
+        if self.plan.authorize:
+            return self._send(event.request, authorize=True)
+        self.request = event.request
+        self.state = CallState.SENDING
+        return Send(event.request)
 
     def _woke(self, event: Woke) -> CallCommand:
         self.attempt_began = event.now

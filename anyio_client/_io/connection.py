@@ -88,7 +88,7 @@ class Owner(Protocol):
 class _Pool(Protocol):
     """What a connection needs of its pool."""
 
-    def freed(self, connection: Connection) -> None: ...
+    def freed(self, connection: Connection, now: float) -> None: ...
     def broke(self, connection: Connection) -> None: ...
     def capacity_changed(self, connection: Connection) -> None: ...
 
@@ -525,9 +525,10 @@ class Connection:
         if self.closing and not self.exchanges:
             self._pool.broke(self)
             return
+        now = self.now()
         if not self.exchanges:
-            self.idle_since = self.now()
-        self._pool.freed(self)
+            self.idle_since = now
+        self._pool.freed(self, now)
 
     def _lose(self, exc: OSError) -> None:
         """Nothing can be read any more. Everybody who waits hears of it, and the pool."""

@@ -190,11 +190,10 @@ class Exchange(Waiter):
 
     # -- the request and the head
 
-    def begin(self, request: Request) -> None:
-        """Send what leaves without a wait. Our errors where that fails; then the exchange is over."""
+    def begin(self, request: Request, at: float) -> None:
+        """Send what leaves without a wait. *at*: now. Our errors where that fails; then the exchange is over."""
         connection, clock = self._connection, self._clock
         connection.used = True
-        at = clock.now()
         clock.phase = Phase.SEND  # what the kernel takes at once needs no limit
         self._began = at
         self._on_informational = request.on_informational

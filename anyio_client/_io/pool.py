@@ -97,9 +97,9 @@ class ConnectionPool:
         if connection.is_alive():
             if not connection.shared or (connection.has_room and not connection.in_doubt):
                 return connection
-            self.freed(connection)
+            self.freed(connection, connection.now())
         elif connection.exchanges:  # it ends what it carries, and takes no more
-            self.freed(connection)
+            self.freed(connection, connection.now())
         else:
             self._step(machine.Broke(number))
         return None
@@ -119,10 +119,10 @@ class ConnectionPool:
             if connection.is_alive() and (not connection.in_doubt or await self._answers(connection, clock)):
                 if connection.has_room:
                     return connection
-                self.freed(connection)  # the server has lowered its limit this moment
+                self.freed(connection, connection.now())  # the server has lowered its limit this moment
                 continue
             if connection.exchanges:  # it ends what it carries, and takes no more
-                self.freed(connection)
+                self.freed(connection, connection.now())
                 continue
             self._step(machine.Broke(connection.number))
             if not connection.used:
@@ -140,7 +140,7 @@ class ConnectionPool:
             clock.allow(Phase.POOL, clock.timeout.pool)
             return await connection.probe()
         except BaseException:
-            self.freed(connection)
+            self.freed(connection, connection.now())
             raise
 
     async def _acquire_once(self, route: Route, clock: Clock, first: bool) -> Connection | None:
@@ -275,8 +275,8 @@ class ConnectionPool:
 
     # -- for connections
 
-    def freed(self, connection: Connection) -> None:
-        now, keepalive = connection.now(), connection.wire.keepalive()
+    def freed(self, connection: Connection, now: float) -> None:
+        keepalive = connection.wire.keepalive()
         if self.record is not None or not self._machine.take_back(connection.number, now, keepalive):
             self._step(machine.Freed(connection.number, now, keepalive))
 

@@ -89,13 +89,15 @@ def make_stream(sock: socket.socket, loop: EventLoop) -> SocketStream:
 class SocketStream:
     """See :class:`Stream`. The socket is connected and non-blocking."""
 
-    __slots__ = ("_backend", "_closed", "_kept", "_loop", "_size", "_sock", "sent", "unsent")
+    __slots__ = ("_arrived", "_backend", "_closed", "_is_asked", "_kept", "_loop", "_size", "_sock", "sent", "unsent")
 
     def __init__(self, sock: socket.socket, loop: EventLoop) -> None:
         self._sock = sock
         self._loop = loop
         self._backend = loop.backend
         self._kept = bytearray()
+        self._arrived: bytes | OSError | None = None  # what was read, or met, and not taken yet
+        self._is_asked = True  # the kernel has nothing more, by its own word
         self._size = READ_SIZE
         self._closed = False
         self.sent = 0
@@ -108,10 +110,17 @@ class SocketStream:
     def receive_nowait(self) -> bytes | None:
         if self._closed:
             raise StreamClosed("the connection was closed")
+        if self._arrived is not None:
+            data, self._arrived = self._arrived, None
+            if isinstance(data, OSError):
+                raise data
+            return data
         try:
             data = self._sock.recv(self._size)
         except (BlockingIOError, InterruptedError):
+            self._is_asked = True
             return None
+        self._is_asked = False
         self._size = MAX_READ_SIZE if len(data) == self._size else READ_SIZE
         return data
 
@@ -209,9 +218,6 @@ class _RegisteredStream(SocketStream):
     """
 
     __slots__ = (
-        "_arrived",
-        "_failed",
-        "_is_asked",
         "_native",
         "_reads",
         "_registered",
@@ -227,38 +233,19 @@ class _RegisteredStream(SocketStream):
         self._native: Any = loop.token
         self._registered = False
         self._stays = loop.is_plain_asyncio  # registered, until we say otherwise
-        self._is_asked = True  # the kernel has nothing more, by its own word
         self._waiter: Any = None  # the future of whoever waits in receive
         self._until = math.inf  # its limit
         self._timer: Any = None
         self._timer_at = math.inf
-        self._arrived: bytes | None = None
-        self._failed: OSError | None = None
         self._reads = 0
-
-    def receive_nowait(self) -> bytes | None:
-        if self._arrived is None and self._failed is None:
-            data = SocketStream.receive_nowait(self)
-            self._is_asked = data is None
-            return data
-        return self._taken()
-
-    def _taken(self) -> bytes | None:
-        if self._closed:
-            raise StreamClosed("the connection was closed")
-        if self._failed is not None:
-            failed, self._failed = self._failed, None
-            raise failed
-        data, self._arrived = self._arrived, None
-        return data
 
     async def receive(self, until: float = math.inf) -> bytes:
         if self._closed:
             raise StreamClosed("the connection was closed")
         self._reads += 1
-        if not self._is_asked and not self._stays and self._arrived is None and self._failed is None:
+        if self._arrived is None and not self._is_asked and not self._stays:
             self._arrived = self.receive_nowait()
-        if self._arrived is not None or self._failed is not None:
+        if self._arrived is not None:
             await self._backend.checkpoint()  # before anything is taken
         else:
             if self._reads % READS_UNCHECKED == 0:
@@ -274,9 +261,10 @@ class _RegisteredStream(SocketStream):
                 await self._waiter
             finally:
                 self._waiter = None
-        data = self._taken()
-        if data is None:
+        if self._arrived is None and not self._closed:
             raise LimitPassed if self._loop.now() >= self._until else Nudged
+        data = self.receive_nowait()
+        assert data is not None  # it has arrived
         return data
 
     def _read(self) -> None:
@@ -290,7 +278,7 @@ class _RegisteredStream(SocketStream):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as exc:
-            self._failed = exc
+            self._arrived = exc
         else:
             self._size = MAX_READ_SIZE if len(data) == self._size else READ_SIZE
             self._is_asked = False

@@ -107,7 +107,7 @@ class H1Wire(OneExchange):
     # -- sending
 
     def open(self, request: Request, end: bool) -> int:
-        if not self._usable or self._busy:
+        if self.closing or self._busy:
             raise RuntimeError("this connection cannot carry a further exchange now")
         self._slow = None
         self._request = request
@@ -124,7 +124,7 @@ class H1Wire(OneExchange):
             try:
                 slow.open(request, end)
             except WireMisuse:
-                self._usable = self._busy = False
+                self._busy, self.closing = False, True
                 raise
             self._out.append(slow.take_output())
         else:
@@ -185,7 +185,7 @@ class H1Wire(OneExchange):
             if size:
                 self._out += (b"%x\r\n" % size, bytes(data), b"\r\n")
         elif self._sent > self._declared:
-            self._usable = False
+            self.closing = True
             raise WireMisuse("Too much data for declared Content-Length")
         else:
             self._out.append(bytes(data))
@@ -203,7 +203,7 @@ class H1Wire(OneExchange):
             lines = b"".join(b"%b: %b\r\n" % field for field in trailers.raw) if trailers else b""
             self._out.append(b"0\r\n%b\r\n" % lines)
         elif trailers or self._sent < self._declared:
-            self._usable = False
+            self.closing = True
             too_little = self._sent < self._declared
             raise WireMisuse(
                 "Too little data for declared Content-Length" if too_little else "Content-Length and trailers don't mix"
@@ -228,7 +228,7 @@ class H1Wire(OneExchange):
         events: list[WireEvent] = []
         if not self._busy:
             # Between exchanges a peer has nothing to say but goodbye: stray bytes must never become an answer.
-            self._usable = False
+            self.closing = True
         elif self._slow is not None:
             events = self._slow.receive(data)
             self._take_from(self._slow)
@@ -327,7 +327,7 @@ class H1Wire(OneExchange):
         if (chunked and length is not None) or not (chunked or length or empty):
             return self._hand_over(data[place:], events)
         if closes:
-            self._usable = False
+            self.closing = True
         self._answered = True
         response = ResponseHead(status, Headers.of_fields(fields))
         left = 0 if empty else int(length or "0")
@@ -411,7 +411,7 @@ class H1Wire(OneExchange):
     def _end(self, events: list[WireEvent], stray: bool) -> None:
         self._busy = False
         if stray or not self._finished:
-            self._usable = False
+            self.closing = True
         events.append(Ended(self._exchange, None))
 
     # -- h11
@@ -441,7 +441,7 @@ class H1Wire(OneExchange):
         """What h11 has found out counts here too."""
         if output := slow.take_output():
             self._out.append(output)
-        self._usable = self._usable and slow.capacity() > 0
+        self.closing = self.closing or slow.closing
         self._busy = slow.is_busy
         self._keepalive = slow.keepalive()
 

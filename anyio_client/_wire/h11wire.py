@@ -68,7 +68,7 @@ class H11Wire(OneExchange):
         try:
             event = h11.Request(method=request.method, target=target, headers=headers)
         except h11.LocalProtocolError as exc:
-            self._usable = False
+            self.closing = True
             raise WireMisuse(str(exc)) from exc
         self._exchange += 1
         self._busy = True
@@ -95,7 +95,7 @@ class H11Wire(OneExchange):
         try:
             data = self._h11.send(event)
         except h11.LocalProtocolError as exc:
-            self._usable = False
+            self.closing = True
             raise WireMisuse(str(exc)) from exc
         if data:
             self._out.append(data)
@@ -127,10 +127,10 @@ class H11Wire(OneExchange):
     def receive(self, data: bytes) -> list[WireEvent]:
         events: list[WireEvent] = []
         if not data:
-            self._usable = False
+            self.closing = True
         if not self._busy:
             # Between exchanges a peer has nothing to say but goodbye: stray bytes must never become an answer.
-            self._usable = False
+            self.closing = True
             return events
         place = 0
         try:
@@ -177,10 +177,10 @@ class H11Wire(OneExchange):
                     if "transfer-encoding" in head.headers:
                         self._slice = CHUNKED_SLICE
                         if "content-length" in head.headers:
-                            self._usable = False  # RFC 9112 section 6.3: it may be an attempt at smuggling
+                            self.closing = True  # RFC 9112 section 6.3: it may be an attempt at smuggling
                     options = head.headers.get("connection", "").lower().split(",")
                     if head.http_version != "HTTP/1.1" or "close" in [option.strip(" \t") for option in options]:
-                        self._usable = False  # RFC 9112 section 9.6; h11 says so at the end
+                        self.closing = True  # RFC 9112 section 9.6; h11 says so at the end
                     self._keepalive = parse_keepalive(head.headers.get("keep-alive"))
                     events.append(ResponseReceived(self._exchange, head))
                 case h11.EndOfMessage(headers=trailers):
@@ -200,7 +200,7 @@ class H11Wire(OneExchange):
         self._busy = False
         both_done = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
         if stray or not both_done:
-            self._usable = False
+            self.closing = True
         events.append(Ended(self._exchange, trailers))
 
 

@@ -32,7 +32,7 @@ class OneExchange:
         self._out: list[bytes] = []
         self._exchange: int = last_exchange  # the current one's id, also after its end
         self._busy: bool = False  # the current exchange has not ended
-        self._usable: bool = True
+        self.closing: bool = False  # it takes no further exchanges
         self._keepalive: float | None = None
         # Of the current exchange, from open() on:
         self._finished: bool  # the request is complete
@@ -51,33 +51,29 @@ class OneExchange:
 
     def abandon(self, exchange: int) -> None:
         if exchange == self._exchange and self._busy:
-            self._busy = self._usable = False
+            self._busy, self.closing = False, True
 
     def ping(self) -> bool:
         return False
 
     def close(self) -> None:
-        self._usable = False
+        self.closing = True
 
     def consumed(self, exchange: int, size: int) -> None:
         """HTTP/1.1 has no windows: who does not read stops the peer by TCP."""
 
     def capacity(self) -> int:
-        return 1 if self._usable else 0
+        return 0 if self.closing else 1
 
     @property
     def receiving(self) -> int:
         return self._exchange
 
-    @property
-    def closing(self) -> bool:
-        return not self._usable
-
     def keepalive(self) -> float | None:
         return self._keepalive
 
     def _fail(self, events: list[WireEvent], reason: str, lost: bool) -> None:
-        self._busy = self._usable = False
+        self._busy, self.closing = False, True
         outcome = Outcome.ANSWERED if self._answered else Outcome.UNKNOWN
         events.append(Failed(self._exchange, reason, lost, outcome))
 

@@ -22,6 +22,7 @@ _BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"[\r\n]")
 # How servers write nearly every event: perhaps a name, one line of data, and nothing else.
 _USUAL = re.compile(rb"(?:event: ?([^\r\n]*)\n)?data: ?([^\r\n]*)\n\n")
+_USUAL_TEXT = re.compile(_USUAL.pattern.decode())
 
 
 class EventTooLarge(ValueError):
@@ -123,6 +124,17 @@ class SSEDecoder:
     def _usual_events(self, chunk: bytes, place: int, events: list[ServerSentEvent]) -> int:
         """The events of the usual form that *chunk* has at *place*; where the first other one begins."""
         limit, current = self._max_event_size, self._id
+        if chunk.isascii():  # decoded at once; and what is one byte is one character
+            text = chunk.decode("ascii")
+            while (found := _USUAL_TEXT.match(text, place)) is not None:
+                end = found.end()
+                if end - place > limit:
+                    break
+                named, said = found.groups()
+                events.append(ServerSentEvent(named or None, said, current))
+                self._last_event_id = current
+                place = end
+            return place
         while (match := _USUAL.match(chunk, place)) is not None:
             end = match.end()
             if end - place > limit:

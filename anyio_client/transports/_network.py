@@ -136,13 +136,15 @@ class HTTPTransport:
         clock = Clock(request, timeout, deadline, loop)
         if clock.began >= clock.deadline:
             raise clock.timeout_error()
+        now = clock.began
         connection = self._pool.acquire_nowait(route, clock)
         if connection is None:
             with clock:
                 connection = await self._pool.acquire(route, clock)
+            now = clock.now()
         clock.timings.reused = connection.used
         exchange = Exchange(connection, clock)
-        exchange.begin(request)
+        exchange.begin(request, now)
         head = await exchange.head()
         now = clock.now()
         exchange.note_answer(now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -73,6 +74,102 @@ def test_the_short_ways_serve_the_usual_call() -> None:
         assert pool.idle_count == 1
     assert pool.lend(B, 4) is None
     assert pool.lend(A, 100) is None, "it has expired"
+
+
+def idle_at_zero(*origins: str, **options: Any) -> Pool:
+    """Connections 1, 2, ... to these, idle since 0 in this order; the alarm is set."""
+    pool = make(**options)
+    for n, origin in enumerate(origins, 1):
+        pool.step(Wanted(n, origin, 0))
+        pool.step(Opened(n, 1, 0))
+    for n in range(1, len(origins) + 1):
+        pool.step(Freed(n, 0))
+    return pool
+
+
+def unchanged(pool: Pool, ask: Callable[[Pool], object]) -> object:
+    """What the short way says, which must have changed nothing."""
+    before = copy.deepcopy(pool)
+    said = ask(pool)
+    assert pool == before
+    return said
+
+
+def test_nothing_is_lent_where_there_is_more_to_do() -> None:
+    rows: dict[str, tuple[Pool, list[Any], float]] = {
+        "an origin that nobody knows": (idle_at_zero(B), [], 1),
+        "none with room": (idle_at_zero(A), [Wanted(9, A, 0)], 1),
+        "the very moment that it expires": (idle_at_zero(A), [], 30),
+        "it expires before the alarm": (idle_at_zero(B), [Wanted(8, A, 0), Opened(2, 1, 0), Freed(2, 0, 5)], 5),
+        "another one has expired, and is to be closed": (idle_at_zero(B, A), [Wanted(8, A, 1), Freed(2, 20)], 30),
+        "somebody waits for room": (
+            idle_at_zero(A, connections=2),
+            [Wanted(7, B, 0), Opened(2, 1, 0), Wanted(8, A, 0), Wanted(9, C, 0)],
+            1,
+        ),
+        "it is over": (idle_at_zero(A), [Shutdown()], 1),
+    }
+    for row, (pool, events, now) in rows.items():
+        for event in events:
+            pool.step(event)
+        assert unchanged(pool, lambda pool: pool.lend(A, now)) is None, row
+
+
+def test_who_waits_for_a_connection_of_the_origin_comes_before_who_asks() -> None:
+    """The ticket whose new connection has no room waits, though another one has room by then."""
+    pool = make()
+    pool.step(Wanted(1, A, 0))
+    assert step(pool, Opened(1, 0, 0)) == []
+    assert pool.waiting_count == 1
+    assert unchanged(pool, lambda pool: pool.lend(A, 1)) is None
+
+
+def test_nothing_is_taken_back_where_there_is_more_to_do() -> None:
+    rows: dict[str, tuple[Pool, list[Any], float]] = {
+        "a connection that is gone": (idle_at_zero(A), [Broke(1)], 1),
+        "somebody of its origin waits": (idle_at_zero(A, connections=1), [Wanted(8, A, 1), Wanted(9, A, 1)], 2),
+        "somebody waits for room": (idle_at_zero(A, connections=1), [Wanted(8, A, 1), Wanted(9, B, 1)], 2),
+        "an alarm is to be set": (make(), [Wanted(1, A, 0), Opened(1, 1, 0)], 1),
+        "the alarm has rung": (idle_at_zero(A), [Wanted(8, A, 1)], 30),
+        "there are idle ones enough": (idle_at_zero(B, idle=1), [Wanted(8, A, 1), Opened(2, 1, 1)], 2),
+        "another one has expired": (idle_at_zero(A, B), [Wanted(8, A, 1)], 30),
+        "it is over": (idle_at_zero(A), [Wanted(8, A, 1), Shutdown()], 2),
+    }
+    for row, (pool, events, now) in rows.items():
+        for event in events:
+            pool.step(event)
+        number = max(pool._connections, default=1) if "enough" in row else 1
+        assert unchanged(pool, lambda pool: pool.take_back(number, now, None)) is False, row
+
+
+def test_the_short_ways_count_the_places_of_a_shared_connection() -> None:
+    pool = idle_at_zero(A)
+    pool.step(CapacityChanged(1, 3, 0))
+    assert [pool.lend(A, 1) for _ in range(4)] == [1, 1, 1, None]
+    assert pool.idle_count == 0
+    assert pool.take_back(1, 2, None)
+    assert pool.idle_count == 0
+    assert pool.lend(A, 2) == 1
+    pool.step(CapacityChanged(1, 1, 2))  # below what it carries
+    assert pool.take_back(1, 2, None)
+    assert pool.take_back(1, 2, None)
+    assert pool.lend(A, 2) is None
+    assert pool.take_back(1, 2, None)
+    assert pool.idle_count == 1
+    assert pool.lend(A, 2) == 1
+
+
+def test_what_was_taken_back_last_is_lent_first_and_a_servers_hint_counts() -> None:
+    pool = idle_at_zero(A, A, A)
+    assert [pool.lend(A, 1) for _ in range(3)] == [3, 2, 1]
+    assert pool.take_back(2, 2, None)
+    assert pool.take_back(3, 2, 100)
+    assert pool.take_back(1, 2, 5)
+    assert pool.lend(A, 6.9) == 1
+    assert pool.take_back(1, 6.9, 5)
+    assert pool.lend(A, 11.9) is None, "it has expired"
+    assert step(pool, Wanted(9, A, 11.9)) == [Close(1), Use(9, 3)]
+    assert pool.lend(A, 29) == 2
 
 
 def test_connections_are_of_their_origin() -> None:

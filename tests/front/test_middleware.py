@@ -1439,7 +1439,7 @@ async def test_cancelled_at_every_checkpoint_nothing_is_left(
                 assert task_count() == tasks
                 assert peer.wait_for_open(1) <= 1
                 n += 1 if n < 8 else 2
-            assert n >= 3
+            assert n >= 2  # the connect may need no wait
             assert await client.get("/", cast_to=int) == 123
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import enum
+import itertools
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -179,6 +181,156 @@ def test_options_copy_and_pickle() -> None:
         attrs.evolve(options),
     ):
         assert twin == options
+
+
+# --- those of a plain call ------------------------------------------------------------------------------------------
+
+
+class Text(str):
+    """Whose type is not str."""
+
+
+class Verb(enum.StrEnum):
+    POST = "post"
+
+
+METHODS: list[Any] = [
+    *("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "get", "head", "post", "put", "patch", "delete"),
+    *("Get", "OPTIONS", "options", "query", Text("get"), Text("Get"), Verb.POST),
+    *("", "GE T", "GET\r\n", None, 5, b"GET", True),
+]
+URLS: list[Any] = ["", "/a?b#c", "https://u:p@h/x", URL("https://u:p@h/x"), Text("/a"), None, 5, b"/a", ["/a"]]
+JSON: list[Any] = [None, {}, {"a": [1]}, [], 0, False, "", not_given]
+FILES: list[Any] = [None, {}, (), {"f": b"x"}, [("f", b"x")], not_given]
+FORMS: list[Any] = [None, {}, {"a": "b"}, not_given, "x"]
+
+
+def made(function: Callable[[], RequestOptions]) -> Any:
+    """Every option and its type; or the error."""
+    try:
+        options = function()
+    except Exception as exc:
+        return type(exc), str(exc)
+    return type(options), {name: (type(value), value) for name, value in vars(options).items()}
+
+
+@pytest.mark.parametrize("method", METHODS, ids=range(len(METHODS)))
+def test_plain_options_are_those_of_the_constructor(method: Any) -> None:
+    for url, json_data, files, form in itertools.product(URLS, JSON, FILES, FORMS):
+        given_json = not_given if json_data is None else json_data
+        expected = made(lambda: RequestOptions(method, url, json_data=given_json, files=files, form=form))
+        assert made(lambda: RequestOptions.plain(method, url, json_data, files, form)) == expected
+
+
+@pytest.mark.xfail(strict=True, reason="a method that is not hashable is told that, and not what a method is")
+@pytest.mark.parametrize("method", [[], {}, bytearray(b"GET")])
+def test_a_method_of_any_type_is_refused_in_the_same_words(method: Any) -> None:
+    assert made(lambda: RequestOptions.plain(method, "", None, None, None)) == made(lambda: RequestOptions(method, ""))
+
+
+def plain() -> RequestOptions:
+    return RequestOptions.plain("post", "/a?key=s3cret", {"x": [1]}, None, None)
+
+
+WAYS: list[Callable[[Any], Any]] = [
+    copy.copy,
+    copy.deepcopy,
+    lambda options: pickle.loads(pickle.dumps(options)),
+    attrs.evolve,
+    lambda options: RequestOptions(**{name: getattr(options, name) for name in (*NAMES, "raw_mode", "carrier")}),
+    lambda options: RequestOptions.of({name: getattr(options, name) for name in NAMES}),
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=range(len(WAYS)))
+def test_copies_of_plain_options_are_equal_and_apart(way: Callable[[Any], Any]) -> None:
+    untouched, bare = repr(plain()), repr(RequestOptions())
+    options = plain()
+    twin = way(options)
+    assert twin == options == plain()
+    assert repr(twin) == repr(options)
+    assert "s3cret" not in repr(twin)
+    assert list(vars(twin)) == [a.name for a in attrs.fields(RequestOptions)]
+    for one, other in ((twin, options), (options, way(options))):
+        one.timeout, one.headers, one.raw_mode, one.max_retries = 3, {"A": "1"}, RawMode.RAW, 7
+        assert one != other
+        assert other.timeout is not_given or other.timeout == Timeout(3)
+        other.timeout, other.headers, other.raw_mode, other.max_retries = one.timeout, one.headers, one.raw_mode, 7
+        assert one == other
+    assert repr(plain()) == untouched
+    assert plain().timeout is not_given
+    assert repr(RequestOptions()) == bare
+    assert RequestOptions() != plain()
+
+
+def test_options_that_are_equal_are_those_with_equal_options() -> None:
+    assert RequestOptions.plain("get", "", None, None, None) == RequestOptions()
+    assert RequestOptions.plain("get", "", {}, None, None) != RequestOptions()
+    assert RequestOptions.plain("get", "/a", None, None, None) != RequestOptions()
+    assert plain() != attrs.evolve(plain(), strict=True)
+    assert plain() == attrs.evolve(plain(), carrier=print)  # it says nothing about the request
+    assert plain() != {"method": "POST"}
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(plain())
+    kept = attrs.evolve(plain(), json_data=plain().json_data)
+    kept.json_data["x"].append(2)  # type: ignore[index]
+    assert plain().json_data == {"x": [1]}
+
+
+@pytest.mark.parametrize(
+    "make", [RequestOptions, plain, lambda: copy.copy(plain()), lambda: pickle.loads(pickle.dumps(plain()))]
+)
+def test_an_attribute_that_is_no_option_cannot_be_set(make: Callable[[], RequestOptions]) -> None:
+    options = make()
+    for name in ("timeuot", "extra_headers", "body", "", "__private", "Method"):
+        with pytest.raises(
+            AttributeError, match=f"unknown option '{name}'; the options are: compress, content, deadline"
+        ):
+            setattr(options, name, 1)
+        assert name not in vars(options)
+    for name in NAMES:
+        with pytest.raises(AttributeError, match=rf"\b{name}\b"):
+            options.nope = 1  # type: ignore[attr-defined]
+    assert options == make()
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), BAD)
+def test_a_bad_option_is_refused_when_it_is_set_on_plain_options(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    for options in (plain(), copy.copy(plain()), attrs.evolve(plain()), pickle.loads(pickle.dumps(plain()))):
+        for name, value in arguments.items():
+            with pytest.raises(error, match=message):
+                setattr(options, name, value)
+        assert options == plain()
+
+
+GOOD: list[tuple[str, Any]] = [
+    *(("method", method) for method in ("get", "Get", "options", Text("put"), Verb.POST)),
+    *(("url", url) for url in ("", "/x", URL("http://h"), Text("/a"))),
+    *(("headers", headers) for headers in (not_given, {}, {"A": omit})),
+    *(("params", params) for params in (not_given, {}, {"a": [1]})),
+    *(("timeout", seconds) for seconds in (None, 3, 0.5, Timeout(1, connect=2), not_given)),
+    *(("deadline", seconds) for seconds in (None, 3, 0.5, not_given)),
+    *(("event_timeout", seconds) for seconds in (None, 3, 0.5)),
+    *(("max_retries", number) for number in (0, 5, not_given)),
+    *(("idempotency_key", key) for key in (None, "k", not_given)),
+    *((name, value) for name in ("follow_redirects", "strict") for value in (True, False, not_given)),
+    *(("compress", coding) for coding in (None, "gzip", "zstd")),
+    *((name, value) for name in ("progress", "on_informational", "trailers") for value in (None, print)),
+    ("post_parser", print), ("json_data", None), ("json_data", {"a": 1}), ("content", b"x"), ("files", {"f": b"x"}),
+    ("form", {"a": "b"}), ("extra_json", {"a": 1}), ("expect_continue", True), ("raw_mode", RawMode.RAW), ("carrier", print),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), GOOD, ids=range(len(GOOD)))
+def test_an_option_that_is_set_is_what_the_constructor_makes_of_it(name: str, value: Any) -> None:
+    expected = getattr(RequestOptions(**{name: value}), name)
+    for options in (RequestOptions(), plain(), copy.deepcopy(plain())):
+        setattr(options, name, value)
+        assert getattr(options, name) == expected
+        assert type(getattr(options, name)) is type(expected)
+    assert attrs.evolve(plain(), **{name: value}) == RequestOptions(**{**vars(plain()), name: value})
 
 
 # --- secrets (BEHAVIOUR 13) -------------------------------------------------------------------------------------

@@ -108,6 +108,107 @@ def test_any_request_is_written_the_same(forwarded: bool, given_request: tuple[R
     assert run(H1Wire(**options), steps) == run(H11Wire(**options), steps)
 
 
+# --- any fields -----------------------------------------------------------------------------------------------------
+
+TOKEN = st.text(st.sampled_from("!#$%&'*+-.^_`|~09azAZ"), min_size=1, max_size=6)
+FIELD_NAMES = TOKEN | st.sampled_from(
+    ["Host", "host", "Content-Length", "Connection", "TE", "Expect", "Upgrade", "X-A", "x-a", "Cookie"]
+)
+TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]) | st.just("\t"), max_size=6)
+FIELD_VALUES = TEXTS | st.sampled_from(
+    ["", "0", "3", "close", "ü", "日本", "\x80\x9f".encode().decode("latin-1"), "a\tb", "\u2028", "\ufeff"]
+)
+# What another codec let pass: any octets but control characters, and no white space at the ends.
+OCTETS = st.binary(max_size=6).map(lambda raw: bytes(byte for byte in raw if byte >= 0x20 and byte != 0x7F).strip())
+
+
+@st.composite
+def any_headers(draw: st.DrawFn) -> Headers:
+    headers = Headers(draw(st.lists(st.tuples(FIELD_NAMES, FIELD_VALUES), max_size=5)))
+    from_wire = Headers.from_wire(
+        (name.encode(), value) for name, value in draw(st.lists(st.tuples(FIELD_NAMES, OCTETS), max_size=4))
+    )
+    match draw(st.sampled_from(["apart", "of", "fields", "pairs", "mapping"])):
+        case "apart":
+            pass
+        case "of":
+            headers = Headers(from_wire)
+        case "fields":
+            headers.fields += from_wire.fields
+        case "pairs":
+            for name, value in from_wire.multi_items():
+                if not any("\x7f" <= character < "\xa0" for character in value):
+                    headers.add(name, value)
+        case _:
+            headers = Headers(dict(headers))
+    if draw(st.sampled_from([True, True, True, False])):
+        headers.setdefault("Host", "h")
+    draw(st.randoms()).shuffle(headers.fields)
+    return headers.copy() if draw(st.booleans()) else headers
+
+
+@pytest.mark.parametrize("forwarded", [False, True])
+@given(any_headers(), st.booleans(), st.sampled_from([[], [b"abc"], [b"a", b"bc"]]))
+@settings(max_examples=examples(300))
+def test_any_fields_are_written_the_same(
+    forwarded: bool, headers: Headers, trailers: bool, pieces: list[bytes]
+) -> None:
+    request = Request("POST", "http://h/x", headers=headers)
+    steps: list[Any] = [("open", request, not pieces), *(("send", piece) for piece in pieces)]
+    if pieces:
+        steps.append(("finish", Headers([("X-Sum", "ü")] if trailers else [])))
+    options: dict[str, Any] = {"forwarded": forwarded, "proxy_authorization": "Basic eA==" if forwarded else None}
+    assert run(H1Wire(**options), steps) == run(H11Wire(**options), steps)
+
+
+def written(headers: Headers) -> bytes:
+    wire = H1Wire()
+    wire.open(Request("GET", "http://h/", headers=headers), end=True)
+    return wire.take_output()
+
+
+@given(any_headers())
+@settings(max_examples=examples(300))
+def test_each_field_is_one_line_with_the_octets_that_it_has(headers: Headers) -> None:
+    headers = Headers.of_fields(
+        [field for field in headers.fields if field[0] in ("x-a", "te", "cookie") or len(field[0]) < 3]
+    )
+    for lower, name, value, raw, line in headers.fields:
+        assert lower == name.lower()
+        assert line in (b"", name.encode() + b": " + raw + b"\r\n")
+        assert raw in (value.encode(), value.encode("latin-1", errors="replace"))
+    head = written(Headers.of_fields([*Headers({"Host": "h"}).fields, *headers.fields]))
+    lines = b"".join(name + b": " + raw + b"\r\n" for name, raw in headers.raw)
+    assert head == b"GET / HTTP/1.1\r\nHost: h\r\n" + lines + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "again"),
+    [
+        (b"X-A: plain\r\n", b"X-A: plain\r\n"),
+        (b"x-a:plain\r\n", b"x-a: plain\r\n"),
+        (b"X-A:  plain \t\r\n", b"X-A: plain\r\n"),
+        (b"X-A:\r\n", b"X-A: \r\n"),
+        ("X-A: ü 日本\r\n".encode(), "X-A: ü 日本\r\n".encode()),
+        (b"X-A: \xfc\r\n", b"X-A: \xfc\r\n"),
+        (b"Server:nginx\r\n", b"Server: nginx\r\n"),
+    ],
+)
+def test_a_field_that_a_server_sent_goes_out_again_as_its_octets(line: bytes, again: bytes) -> None:
+    for _ in range(2):  # lines that were read may be remembered
+        wire = H1Wire()
+        wire.open(Request("GET", "http://h/", headers={"Host": "h"}), end=True)
+        head = wire.receive(b"HTTP/1.1 200 OK\r\n" + line + b"Content-Length: 0\r\n\r\n")[0]
+        answered: Headers = head.head.headers  # type: ignore[union-attr]
+        del answered["content-length"]
+        for copied in (Headers(answered), answered.copy(), Headers.from_wire(answered.raw)):
+            copied["Host"] = "h"
+            assert written(copied) == b"GET / HTTP/1.1\r\nHost: h\r\n" + again + b"\r\n"
+        ((name, value),) = answered.multi_items()
+        expected = again.replace(b"\xfc", "ü".encode()) if b"\xfc\r" in again else again
+        assert written(Headers([("Host", "h"), (name, value)])) == b"GET / HTTP/1.1\r\nHost: h\r\n" + expected + b"\r\n"
+
+
 HEAD = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -147,6 +149,145 @@ LINES = st.sampled_from(
 def test_any_split_of_any_bytes_gives_equal_events(data: bytes, draw: st.DataObject) -> None:
     cuts = sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=6)))
     assert decode(data, *cuts) == decode(data)
+
+
+# --- against the specification, word by word ------------------------------------------------------------------------
+
+
+def by_the_book(data: bytes, limit: int = MAX_EVENT_SIZE) -> tuple[list[ServerSentEvent], str | None, int | None, bool]:
+    """What WHATWG HTML section 9.2.6 makes of a whole stream: events, last event ID, reconnection time; and whether an event
+    was larger than *limit*.
+
+    Ours are the limit, which counts the bytes of an event's lines, and that 20 digits are no time.
+    """
+    events: list[ServerSentEvent] = []
+    name = ""  # the event type buffer
+    buffer = ""  # the data buffer
+    id_buffer: str | None = None  # the last event ID buffer
+    last_event_id: str | None = None
+    time: int | None = None
+    retry: int | None = None
+    size = 0
+    # Streams must be decoded using the UTF-8 decode algorithm, which strips one leading BYTE ORDER MARK.
+    text = data.removeprefix(b"\xef\xbb\xbf").decode(errors="replace")
+    sizes = [len(line) for line in re.split(rb"\r\n|\r|\n", data.removeprefix(b"\xef\xbb\xbf"))]
+    lines = re.split("\r\n|\r|\n", text)
+    assert len(lines) == len(sizes)
+    for place, line in enumerate(lines):
+        size += sizes[place]
+        if size > limit:
+            return events, last_event_id, time, True
+        if place == len(lines) - 1:  # it has no end: any pending data must be discarded
+            break
+        if not line:  # dispatch the event
+            last_event_id = id_buffer
+            if buffer:
+                events.append(ServerSentEvent(name or None, buffer.removesuffix("\n"), last_event_id, retry))
+            name, buffer, retry, size = "", "", None, 0
+            continue
+        if line.startswith(":"):
+            continue
+        field, value = line, ""
+        if ":" in line:
+            field, value = line[: line.index(":")], line[line.index(":") + 1 :]
+            if value[:1] == " ":
+                value = value[1:]
+        if field == "event":
+            name = value
+        elif field == "data":
+            buffer += value + "\n"
+        elif field == "id":
+            if "\0" not in value:
+                id_buffer = value
+        elif field == "retry" and value and set(value) <= set("0123456789") and len(value) < 20:
+            time = retry = int(value)
+    return events, last_event_id, time, False
+
+
+def by_us(
+    pieces: list[bytes], limit: int = MAX_EVENT_SIZE
+) -> tuple[list[ServerSentEvent], str | None, int | None, bool]:
+    decoder = SSEDecoder(max_event_size=limit)
+    events: list[ServerSentEvent] = []
+    too_large = False
+    for piece in pieces:
+        try:
+            events += decoder.feed(piece)
+        except EventTooLarge as exc:
+            events += exc.events
+            too_large = True
+            break
+    return events, decoder.last_event_id, decoder.reconnection_time, too_large
+
+
+ENDS = st.sampled_from([b"\n", b"\n", b"\n", b"\r\n", b"\r"])
+NAMES = st.sampled_from(
+    [b"data", b"data", b"data", b"event", b"event", b"id", b"retry", b"Data", b"data ", b"", b"x", b"\xef\xbb\xbfdata"]
+)
+COLONS = st.sampled_from([b": ", b": ", b":", b":  ", b"", b" :", b":\t"])
+TEXTS = st.sampled_from(
+    [b"", b"a", b"1", b"02", b"9" * 19, b"9" * 20, b"+1", b"\xd9\xa1", "ü☃".encode(), b"\0", b"a\0b", b"\xff", b"a\xe2\x98", b"\x83",
+     b"\xef\xbb\xbf", b": x", b"data: x", b"event: y", "\u2028\u0085\v\f".encode(), b"[DONE]", b"x" * 12]
+)  # fmt: skip
+USUAL = st.builds(
+    lambda name, first, data, second: (b"event:" + first + name + b"\n" if name is not None else b"") + b"data:" + second + data + b"\n\n",
+    st.none() | TEXTS, st.sampled_from([b" ", b"", b"  "]), TEXTS, st.sampled_from([b" ", b"", b"  "]),
+)  # fmt: skip
+FIELDS = st.builds(lambda *parts: b"".join(parts), NAMES, COLONS, TEXTS, ENDS)
+STREAMS = st.builds(
+    lambda mark, parts: mark + b"".join(parts),
+    st.sampled_from([b"", b"", b"\xef\xbb\xbf", b"\xef\xbb", b"\xef\xbb\xbf\xef\xbb\xbf"]),
+    st.lists(USUAL | USUAL | FIELDS | ENDS | ENDS | TEXTS, max_size=14),
+)
+
+
+@given(STREAMS | st.binary(max_size=30), st.data())
+@settings(max_examples=examples(2500))
+def test_any_stream_in_any_split_is_read_by_the_book(data: bytes, draw: st.DataObject) -> None:
+    cuts = [0, *sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=6))), len(data)]
+    pieces = [data[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    expected = by_the_book(data)
+    assert by_us(pieces) == expected
+    assert by_us([data]) == expected
+    assert by_us([data[i : i + 1] for i in range(len(data))]) == expected
+
+
+@given(STREAMS, st.integers(3, 30), st.data())
+@settings(max_examples=examples(1500))
+def test_the_limit_is_met_at_the_same_event_in_any_split(data: bytes, limit: int, draw: st.DataObject) -> None:
+    cuts = [0, *sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=6))), len(data)]
+    events, _, _, too_large = by_the_book(data, limit)
+    for pieces in ([data], [data[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]):
+        assert by_us(pieces, limit)[::3] == (events, too_large)
+
+
+@pytest.mark.parametrize("name", [b"", b"event: e\n", b"event:e\n"])
+@pytest.mark.parametrize("colon", [b"data: ", b"data:"])
+def test_the_limit_counts_lines_without_their_ends(name: bytes, colon: bytes) -> None:
+    for size in range(5):
+        event = name + colon + b"x" * size + b"\n\n"
+        counted = len(name.rstrip(b"\n")) + len(colon) + size
+        for stream in (event, event * 3, b": c\n\n" + event, event.replace(b"\n", b"\r\n")):
+            assert by_us([stream], counted) == by_the_book(stream)
+            assert by_us([stream], counted - 1)[3] is True
+
+
+def test_an_id_holds_for_the_usual_events_after_it_and_a_time_for_the_stream() -> None:
+    stream = b"id: 1\nretry: 5\ndata: a\n\ndata: b\n\nevent: e\ndata: c\n\nid\n\ndata: d\n\nid: 2\n"
+    expected = [
+        ServerSentEvent(None, "a", "1", 5),
+        ServerSentEvent(None, "b", "1"),
+        ServerSentEvent("e", "c", "1"),
+        ServerSentEvent(None, "d", ""),
+    ]
+    assert by_us([stream]) == (expected, "", 5, False) == by_the_book(stream)
+    decoder = SSEDecoder()
+    decoder.resume_from("7")
+    assert decoder.feed(b"data: a\n\nevent: x\ndata: b\n\n") == [
+        ServerSentEvent(None, "a", "7"),
+        ServerSentEvent("x", "b", "7"),
+    ]
+    assert decoder.last_event_id == "7"
 
 
 def test_an_event_may_take_so_many_bytes_and_no_more() -> None:
