@@ -9,7 +9,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_origin
 
 import anyio
 import attrs
@@ -20,6 +20,7 @@ from ._configuration import (
     Home,
     check_transport,
     codec_of,
+    default,
     merge_headers,
     merge_query,
     platform_headers,
@@ -79,15 +80,6 @@ _CONFIGURATION = (
     "base_url, version, _strict_response_validation, max_retries, timeout, deadline, follow_redirects, http_client, "
     "custom_headers, custom_query, auth, middleware, retry, converter"
 )
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def default(hook: F) -> F:
-    """Marks what a hook does by default, which need not be called for it; whatever stands in its place has no mark."""
-    hook.is_default = True  # type: ignore[attr-defined]
-    return hook
 
 
 class AsyncAPIClient(Verbs):
@@ -408,21 +400,21 @@ class AsyncAPIClient(Verbs):
 
     def _is_usual(self) -> bool:
         """Whether nobody, a subclass or a patch, has a say in what is below the request."""
-        cls, base = type(self), AsyncAPIClient
-        return (
-            cls.default_headers is base.default_headers
-            and cls.auth_headers is base.auth_headers
-            and cls.user_agent is base.user_agent
-            and cls.platform_headers is base.platform_headers
-            and "platform_headers" not in self.__dict__
-            and cls.default_query is base.default_query
-            and cls.qs is base.qs
-            and cls.base_url is base.base_url
+        cls = type(self)
+        says = (
+            cls.default_headers,
+            cls.auth_headers,
+            cls.user_agent,
+            cls.platform_headers,
+            cls.default_query,
+            cls.qs,
+            cls.base_url,
         )
+        return says == _OURS and "platform_headers" not in self.__dict__
 
-    def _headers_below(self) -> Mapping[str, str | Omit]:
-        """``default_headers``, made once where no subclass has a say in it."""
-        if not self._is_usual():
+    def _headers_below(self, is_usual: bool) -> Mapping[str, str | Omit]:
+        """``default_headers``, made once where nobody else has a say in it."""
+        if not is_usual:
             return self.default_headers
         if self._known_below is None:
             self._known_below = self.default_headers
@@ -640,3 +632,14 @@ class AsyncAPIClient(Verbs):
 
 _DEFAULT_QS = Querystring()
 MAX_KNOWN_PLANS = 100
+
+# What the class itself says, so that a patch of it is noticed as that of a subclass is.
+_OURS = (
+    AsyncAPIClient.default_headers,
+    AsyncAPIClient.auth_headers,
+    AsyncAPIClient.user_agent,
+    AsyncAPIClient.platform_headers,
+    AsyncAPIClient.default_query,
+    AsyncAPIClient.qs,
+    AsyncAPIClient.base_url,
+)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._io.event_loop import EventLoop
 from ._model.given import Omit
@@ -18,10 +18,20 @@ __all__ = [
     "Home",
     "check_transport",
     "codec_of",
+    "default",
     "merge_headers",
     "merge_query",
     "platform_headers",
 ]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def default(hook: F) -> F:
+    """Marks what a hook does by default, which need not be called for it; whatever stands in its place has no mark."""
+    hook.is_default = True  # type: ignore[attr-defined]
+    return hook
 
 
 class Home:

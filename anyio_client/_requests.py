@@ -36,39 +36,34 @@ class _Known:
     url: URL
     headers: Headers
     below: Mapping[str, str | Omit]
+    said: tuple[tuple[str, str | Omit], ...]  # the same, as it was then
     base_url: URL
-    query: Mapping[str, object]
-    qs: object
 
 
 class KnownRequests:
-    """The requests of plain calls, by what tells them apart."""
+    """The requests of plain calls, by what tells them apart. *below*: the fields below the request, as they are now."""
 
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], _Known] = {}
 
-    def find(self, key: tuple[object, ...], client: AsyncAPIClient) -> _Known | None:
-        """The request of an earlier call, if the client would make the same one now."""
+    def find(
+        self, key: tuple[object, ...], below: Mapping[str, str | Omit], base_url: URL, is_usual: bool
+    ) -> _Known | None:
+        """The request of an earlier call, if the client would make the same one now. *is_usual*: nobody else has a say."""
         known = self._known.get(key)
-        if known is None or client._is_usual():
+        if known is None or known.base_url is not base_url:
+            return None
+        if known.below is below and is_usual:  # the client's own, which never changes
             return known
-        # A subclass, or a patch, has a say in it: what it says is compared.
-        same = (
-            known.below == client._headers_below()
-            and known.base_url is client.base_url
-            and known.query == client.default_query
-            and known.qs is client.qs
-        )
-        return known if same else None
+        return known if known.said == tuple(below.items()) else None
 
-    def keep(self, key: tuple[object, ...], request: Request, client: AsyncAPIClient) -> None:
+    def keep(self, key: tuple[object, ...], below: Mapping[str, str | Omit], base_url: URL, request: Request) -> None:
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
-        below, query = dict(client._headers_below()), dict(client.default_query)
-        headers = request.headers.copy()
-        self._known[key] = _Known(request.url, headers, below, client.base_url, query, client.qs)
+        headers = request.headers.copy().as_block()
+        self._known[key] = _Known(request.url, headers, below, tuple(below.items()), base_url)
 
 
 class RequestMaker:
@@ -92,6 +87,9 @@ class RequestMaker:
         """The request of one attempt."""
         client = self._client
         body = payload.body
+        is_usual = client._is_usual()
+        below = client._headers_below(is_usual)
+        self.credentials = client._credential_names
         is_plain = (
             options.headers is not_given
             and options.params is not_given
@@ -106,27 +104,28 @@ class RequestMaker:
             and options.carrier is None
             and payload.coding is None
             and type(options.url) is str
+            and not (client._custom_query if is_usual else client.default_query)
             and getattr(client._validate_headers, "is_default", False)
         )
         if not is_plain:
-            return self._make(options, payload, retries_taken)
+            return self._make(options, payload, retries_taken, below)
+        base_url = client._base_url if is_usual else client.base_url
         key = (options.method, options.url, body is None, self._accept, client.retry_count_header)
-        known = client._known_requests.find(key, client)
+        known = client._known_requests.find(key, below, base_url, is_usual)
         if known is not None:
-            self.credentials = client._credential_names
             return Request.of_checked(options.method, known.url, known.headers.copy(), body or b"")  # type: ignore[arg-type]
-        request = self._make(options, payload, retries_taken)
-        client._known_requests.keep(key, request, client)
+        request = self._make(options, payload, retries_taken, below)
+        client._known_requests.keep(key, below, base_url, request)
         return request
 
-    def _make(self, options: RequestOptions, payload: Payload, retries_taken: int) -> Request:
-        client = self._client
+    def _make(
+        self, options: RequestOptions, payload: Payload, retries_taken: int, below: Mapping[str, str | Omit]
+    ) -> Request:
+        client, credentials = self._client, self.credentials
         params: Mapping[str, object] = {} if isinstance(options.params, NotGiven) else options.params
         url, foreign = build.build_url(
             client.base_url, options.url, default_query=client.default_query, params=params, qs=client.qs
         )
-        below = client._headers_below()
-        self.credentials = credentials = client._credential_names
         headers, omitted = build.build_headers(
             below, options.headers, foreign=foreign, credentials=credentials, kept=client._kept_headers
         )

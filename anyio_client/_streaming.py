@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, get_args, g
 import anyio
 import attrs
 
+from ._configuration import default
 from ._convert._problems import DoesNotFit
 from ._core import retry
 from ._core.messages import ErrorEvent, one_line
@@ -126,26 +127,26 @@ class AsyncStream(Generic[T]):
         self._told: float | None = None  # seconds that the server asked to wait before a reconnect
         self._strict = client._is_strict(options)
         self._folds = type(self).fold is not AsyncStream.fold
-        # Whether no subclass looks at each event: then most of them are items at once.
-        cls = type(self)
-        looks = any(getattr(cls, name) is not getattr(AsyncStream, name) for name in _LOOKS)
-        is_raw = cast_to is str or cast_to is ServerSentEvent
-        self._is_usual = not looks and not is_raw and type(self._decoder) is SSEDecoder
+        self._is_usual = False  # nobody looks at each event: then most of those that have come are items at once
 
     # -- what a subclass may say
 
+    @default
     def is_terminal(self, event: Any) -> bool:
         """Whether this event ends the stream. It does not become an item."""
         return self.terminator is not None and event.data == self.terminator
 
+    @default
     def is_last(self, event: Any) -> bool:
         """Whether this event ends the stream and becomes its last item, as Anthropic's ``message_stop`` does."""
         return False
 
+    @default
     def is_skipped(self, event: Any) -> bool:
         """Whether this event becomes no item, like the pings of some servers. By default all of them become items."""
         return False
 
+    @default
     def error_of(self, event: Any) -> object | None:
         """The body of the error that this event stands for, None where it stands for none.
 
@@ -160,6 +161,7 @@ class AsyncStream(Generic[T]):
             body = event.data
         return body if named or (isinstance(body, dict) and body.get("error") is not None) else None
 
+    @default
     def value_of(self, event: Any) -> object:
         """The JSON value that is decoded to an item; by default the event's data. ValueError where it is no JSON."""
         return event.json()
@@ -404,6 +406,9 @@ class AsyncStream(Generic[T]):
                 self._take(self._decoder.feed, chunk)
 
     def _take(self, decode: Callable[..., Iterable[Any]], *data: bytes) -> None:
+        is_raw = self._cast_to is str or self._cast_to is ServerSentEvent
+        looks = is_raw or not all(getattr(getattr(self, name), "is_default", False) for name in _LOOKS)
+        self._is_usual = not looks and type(self._decoder) is SSEDecoder
         try:
             self._events.extend(decode(*data))
         except (EventTooLarge, LineTooLarge) as exc:

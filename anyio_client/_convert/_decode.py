@@ -16,6 +16,7 @@ import collections.abc
 import datetime
 import decimal
 import enum
+import inspect
 import operator
 import pathlib
 import types
@@ -25,7 +26,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin
 
-import attrs
 import cattrs
 
 from . import _models
@@ -470,28 +470,37 @@ _Row: TypeAlias = tuple[str, str, frozenset[type], Hook, Any, bool]
 def _record_function(cls: Any, rows: list[_Row], extra: str | None, strict: bool) -> Hook:
     known = {row[1] for row in rows}
     takes_array = is_named_tuple(cls)
-    # Most objects of a class are alike: all fields are there, and of types that stay what they are. The types that were
-    # met so are remembered, and such an object is made of its values in one go.
+    # Most objects of a class are alike: all fields are there, and of the same types. For the types that were met so it is
+    # remembered which fields need their hooks, and such an object is made of its values in one go.
     names = [row[0] for row in rows]
     values_of: Callable[[Any], Any] = operator.itemgetter(*(row[1] for row in rows)) if len(rows) > 1 else _no_values
-    usual: set[tuple[type, ...]] = set()
-    in_order = attrs.has(cls) and names == [a.alias for a in attrs.fields(cls) if a.init and not a.kw_only]
+    usual: dict[tuple[type, ...], list[tuple[int, Hook, Any]]] = {}
+    in_order = _takes_in_order(cls, names)
 
     def structure(value: Any, _: Any) -> Any:
         if type(value) is dict and extra is None:
             try:
                 values = values_of(value)
             except KeyError:
-                pass
-            else:
-                kinds = tuple(map(type, values))
-                if kinds in usual:
-                    try:
-                        return cls(*values) if in_order else cls(**dict(zip(names, values, strict=True)))
-                    except (TypeError, ValueError) as exc:  # a validator of the user's
-                        raise _refused(cls, exc) from exc
-                if len(usual) < MAX_USUAL and all(kind in row[2] for kind, row in zip(kinds, rows, strict=True)):
-                    usual.add(kinds)
+                return carefully(value)
+            kinds = tuple(map(type, values))
+            hooks = usual.get(kinds)
+            if hooks is None:
+                if len(usual) < MAX_USUAL:
+                    pairs = enumerate(zip(kinds, rows, strict=True))
+                    usual[kinds] = [(place, row[3], row[4]) for place, (kind, row) in pairs if kind not in row[2]]
+                return carefully(value)
+            if hooks:
+                values = list(values)
+                try:
+                    for place, hook, tp in hooks:
+                        values[place] = hook(values[place], tp)
+                except Exception:  # it does not fit; what that means is said with care
+                    return carefully(value)
+            try:
+                return cls(*values) if in_order else cls(**dict(zip(names, values, strict=True)))
+            except (TypeError, ValueError) as exc:  # a validator of the user's
+                raise _refused(cls, exc) from exc
         return carefully(value)
 
     def carefully(value: Any) -> Any:
@@ -531,6 +540,16 @@ def _record_function(cls: Any, rows: list[_Row], extra: str | None, strict: bool
 
 
 MAX_USUAL = 16  # combinations of types that are remembered for each class
+
+
+def _takes_in_order(cls: Any, names: list[str]) -> bool:
+    """Whether the constructor takes these by place, as most do."""
+    try:
+        parameters = list(inspect.signature(cls).parameters.values())[: len(names)]
+    except (TypeError, ValueError):
+        return False
+    by_place = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return [parameter.name for parameter in parameters if parameter.kind is by_place] == names
 
 
 def _no_values(value: Any) -> Any:

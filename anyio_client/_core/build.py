@@ -236,12 +236,16 @@ def frame(request: Request, host: Field | None = None) -> None:
     A body of unknown length gets no field here: how it is framed is the protocol's affair. *host*: the field Host, where
     it was made before.
     """
-    fields, body = request.headers.fields, request.body
+    headers, body = request.headers, request.body
+    fields, block = headers.fields, headers.block
     if request.method not in _KNOWN_METHODS:  # a hook may have set it
         request.method = check_method(request.method)
-    names = {field[0] for field in fields}
-    if len(names) != len(fields):
-        _check_single(fields)
+    if block is not None and block.size == len(fields):
+        names = block.names
+    else:
+        names = frozenset([field[0] for field in fields])
+        if len(names) != len(fields):
+            _check_single(fields)
     if "host" not in names:
         fields.append(host or make_field("Host", request.url.netloc))
     if "transfer-encoding" in names:

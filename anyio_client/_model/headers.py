@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .given import Omit
 
-__all__ = ["Field", "Headers", "HeadersInput", "check_method", "make_field"]
+__all__ = ["Field", "FieldBlock", "Headers", "HeadersInput", "check_method", "make_field"]
 
 # The line is empty where the field was read off the wire: few of those are ever written.
 Field: TypeAlias = tuple[str, str, str, bytes, bytes]
@@ -73,6 +73,18 @@ _SHOWN = frozenset(
 )
 
 
+# What the writers of requests look at, whatever the version of HTTP: these are no part of a block.
+_LOOKED_AT = frozenset(("host", "content-length", "connection", "transfer-encoding", "upgrade"))
+
+
+class FieldBlock(NamedTuple):
+    """The first *size* fields of some headers, each with a name of its own: their *names*, and their *lines* in HTTP/1.1."""
+
+    size: int
+    names: frozenset[str]
+    lines: bytes
+
+
 def check_method(method: object) -> str:
     """The method in upper case; TypeError or ValueError where it is no token (RFC 9110 section 9.1)."""
     if not isinstance(method, str):
@@ -109,15 +121,16 @@ class Headers(MutableMapping[str, str]):
     control characters, are a ValueError. The repr hides the values of all fields that are not known to be harmless.
     """
 
-    __slots__ = ("fields",)
+    __slots__ = ("block", "fields")
 
     def __init__(self, headers: HeadersInput | None = None) -> None:
+        self.block: FieldBlock | None = None
         #: Each field as make_field() makes it; only such ones may be put in.
         self.fields: list[Field] = []
         if headers is None:
             return
         if isinstance(headers, Headers):
-            self.fields = headers.fields.copy()
+            self.fields, self.block = headers.fields.copy(), headers.block
         elif isinstance(headers, Mapping):
             self.fields.extend(make_field(name, value) for name, value in headers.items())  # pyright: ignore
         else:
@@ -140,6 +153,7 @@ class Headers(MutableMapping[str, str]):
     def of_fields(cls, fields: list[Field]) -> Headers:
         """Fields that were checked, as :func:`make_field` makes them."""
         self = cls.__new__(cls)
+        self.block = None
         self.fields = fields
         return self
 
@@ -163,8 +177,15 @@ class Headers(MutableMapping[str, str]):
 
     def copy(self) -> Headers:
         made = Headers.__new__(Headers)
-        made.fields = self.fields.copy()
+        made.fields, made.block = self.fields.copy(), self.block
         return made
+
+    def as_block(self) -> Headers:
+        """These fields, which will be copied and written again and again, as a block where that is possible."""
+        names = frozenset(field[0] for field in self.fields)
+        if len(names) == len(self.fields) and not names & _LOOKED_AT and all(field[4] for field in self.fields):
+            self.block = FieldBlock(len(names), names, b"".join(field[4] for field in self.fields))
+        return self
 
     __copy__ = copy
 
@@ -194,6 +215,7 @@ class Headers(MutableMapping[str, str]):
         new = make_field(name, value)
         for place, field in enumerate(self.fields):
             if field[0] == new[0]:
+                self.block = None
                 rest = [other for other in self.fields[place + 1 :] if other[0] != new[0]]
                 self.fields[place:] = [new, *rest]
                 return
@@ -204,7 +226,7 @@ class Headers(MutableMapping[str, str]):
         kept = [field for field in self.fields if field[0] != key]
         if len(kept) == len(self.fields):
             raise KeyError(name)
-        self.fields = kept
+        self.fields, self.block = kept, None
 
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):

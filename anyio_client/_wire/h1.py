@@ -137,8 +137,13 @@ class H1Wire(OneExchange):
         lengths = hosts = 0
         declared: int | None = None
         host = b""
+        headers = request.headers
+        fields, block = headers.fields, headers.block
         lines: list[bytes] = []
-        for lower, name, value, raw, line in request.headers.fields:
+        if block is not None:
+            lines.append(block.lines)
+            fields = fields[block.size :]
+        for lower, name, value, raw, line in fields:
             if not line:
                 line = b"%b: %b\r\n" % (name.encode("ascii"), raw)
             if lower in _LOOKED_AT:

@@ -101,6 +101,12 @@ def test_nothing_is_lent_where_there_is_more_to_do() -> None:
         "none with room": (idle_at_zero(A), [Wanted(9, A, 0)], 1),
         "the very moment that it expires": (idle_at_zero(A), [], 30),
         "it expires before the alarm": (idle_at_zero(B), [Wanted(8, A, 0), Opened(2, 1, 0), Freed(2, 0, 5)], 5),
+        "the alarm has rung, and is to be set again": (idle_at_zero(A), [Wanted(8, A, 10), Freed(1, 20)], 31),
+        "another one expires before the alarm": (
+            idle_at_zero(B, A),
+            [Wanted(8, B, 0), Wanted(9, A, 0), Freed(1, 1, 5), Freed(2, 1)],
+            6,
+        ),
         "another one has expired, and is to be closed": (idle_at_zero(B, A), [Wanted(8, A, 1), Freed(2, 20)], 30),
         "somebody waits for room": (
             idle_at_zero(A, connections=2),
@@ -129,6 +135,11 @@ def test_nothing_is_taken_back_where_there_is_more_to_do() -> None:
         "a connection that is gone": (idle_at_zero(A), [Broke(1)], 1),
         "somebody of its origin waits": (idle_at_zero(A, connections=1), [Wanted(8, A, 1), Wanted(9, A, 1)], 2),
         "somebody waits for room": (idle_at_zero(A, connections=1), [Wanted(8, A, 1), Wanted(9, B, 1)], 2),
+        "somebody waits to hear its capacity": (
+            idle_at_zero(B),
+            [Wanted(8, A, 0, shareable=True), Wanted(9, A, 0, shareable=True), Opened(2, 1, 0, settled=False)],
+            1,
+        ),
         "an alarm is to be set": (make(), [Wanted(1, A, 0), Opened(1, 1, 0)], 1),
         "the alarm has rung": (idle_at_zero(A), [Wanted(8, A, 1)], 30),
         "there are idle ones enough": (idle_at_zero(B, idle=1), [Wanted(8, A, 1), Opened(2, 1, 1)], 2),
@@ -138,7 +149,7 @@ def test_nothing_is_taken_back_where_there_is_more_to_do() -> None:
     for row, (pool, events, now) in rows.items():
         for event in events:
             pool.step(event)
-        number = max(pool._connections, default=1) if "enough" in row else 1
+        number = 2 if "enough" in row or "capacity" in row else 1
         assert unchanged(pool, lambda pool: pool.take_back(number, now, None)) is False, row
 
 
@@ -170,6 +181,13 @@ def test_what_was_taken_back_last_is_lent_first_and_a_servers_hint_counts() -> N
     assert pool.lend(A, 11.9) is None, "it has expired"
     assert step(pool, Wanted(9, A, 11.9)) == [Close(1), Use(9, 3)]
     assert pool.lend(A, 29) == 2
+    shared = idle_at_zero(A, A)
+    shared.step(CapacityChanged(1, 3, 0))
+    shared.step(CapacityChanged(2, 3, 0))
+    assert [shared.lend(A, 1) for _ in range(6)] == [2, 2, 2, 1, 1, 1]
+    for number in (1, 2, 1):
+        assert shared.take_back(number, 2, None)
+    assert [shared.lend(A, 2) for _ in range(3)] == [1, 1, 2]
 
 
 def test_connections_are_of_their_origin() -> None:

@@ -105,6 +105,26 @@ async def test_a_scope_ends_at_its_deadline() -> None:
         assert scope.cancelled_caught
 
 
+@pytest.mark.anyio
+async def test_an_event_is_waited_for_once() -> None:
+    loop = EventLoop()
+    for early in (True, False):
+        event = loop.make_event()
+        if early:
+            event.set()
+            event.set()
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(event.wait)
+                await anyio.wait_all_tasks_blocked()
+                event.set()
+    event = loop.make_event()
+    with anyio.move_on_after(0.01) as scope:
+        await event.wait()
+    assert scope.cancelled_caught
+    event.set()  # nobody is there any more
+
+
 def test_trios_clock_may_be_that_of_a_test() -> None:
     async def main() -> None:
         loop = EventLoop()

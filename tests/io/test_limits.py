@@ -403,6 +403,22 @@ async def test_a_peer_that_answers_pings_and_no_call_passes_the_read_limit() -> 
     assert sum(pings) >= 2
 
 
+async def test_an_unanswered_ping_does_not_stretch_the_read_limit() -> None:
+    def script(peer: H2Peer) -> None:
+        if peer.peer.number > 1:
+            peer.serve()
+        peer.answer(peer.ask())
+        peer.until_gone()
+
+    with serve(scripted(script)) as peer:
+        async with client_of(peer, asking(0.1, 6)) as client:
+            await client.get("/", cast_to=int, options=ONCE)
+            watch = Stopwatch()
+            with pytest.raises(ReadTimeoutError):
+                await client.get("/", cast_to=int, options=reading(0.25))
+            watch.check(0.25)
+
+
 async def test_a_read_limit_that_passes_while_a_ping_is_out_is_the_calls_own() -> None:
     """Its sibling hears, a little later, that the connection is dead."""
 
