@@ -281,7 +281,7 @@ class _RegisteredStream(SocketStream):
             self._arrived = exc
         else:
             self._size = MAX_READ_SIZE if len(data) == self._size else READ_SIZE
-            self._is_asked = False
+        self._is_asked = False
         waiter.set_result(None)
 
     def _unregister(self) -> None:

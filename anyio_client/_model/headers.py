@@ -125,7 +125,7 @@ class Headers(MutableMapping[str, str]):
 
     def __init__(self, headers: HeadersInput | None = None) -> None:
         self.block: FieldBlock | None = None
-        #: Each field as make_field() makes it; only such ones may be put in.
+        #: Each field as make_field() makes it; to be read, and such ones may be appended.
         self.fields: list[Field] = []
         if headers is None:
             return

@@ -148,7 +148,7 @@ class RequestOptions:
     @classmethod
     def plain(cls, method: str, url: str | URL, json_data: object, files: object, form: object) -> RequestOptions:
         """The same as the constructor for these, None standing for what is not given; most calls have no others."""
-        if method not in _METHODS or form is not None:
+        if type(method) is not str or method not in _METHODS or form is not None:
             given: Any = form
             return cls(method, url, json_data=not_given if json_data is None else json_data, files=files, form=given)
         made = cls.__new__(cls)

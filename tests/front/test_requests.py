@@ -6,6 +6,7 @@ It must not be seen: whatever came before on a client, each request is the one t
 from __future__ import annotations
 
 import itertools
+import pickle
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,6 +37,11 @@ from anyio_client import (
     omit,
 )
 from anyio_client import _requests as module
+from anyio_client._core import build
+from anyio_client._model.headers import make_field
+from anyio_client._wire.h1 import H1Wire
+from anyio_client._wire.h11wire import H11Wire
+from tests.kit.dialogues import run
 from tests.kit.fuzz import examples
 
 SECRET = "s3cret"  # in everything that belongs to the client's origin
@@ -704,3 +710,59 @@ def test_a_field_that_the_request_gives_is_not_remembered() -> None:
         request = prepare(client, url="/a", headers=headers)
         assert request.headers.get("x-own") == ("1" if headers and "X-Own" in headers else None)
         assert ("accept" in request.headers) is not (bool(headers) and "Accept" in headers)
+
+
+EDITS = st.tuples(
+    st.sampled_from(["set", "add", "delete", "default", "append", "copy", "clear", "frame", "pickle", "update"]),
+    st.sampled_from(
+        ["Accept", "accept", "X-Stainless-OS", "x-stainless-retry-count", "X-New", "Host", "Content-Length", "TE"]
+    ),
+    st.sampled_from(["1", "ü", "", "0"]),
+)
+
+
+@given(st.lists(EDITS, max_size=6), st.booleans())
+@settings(max_examples=examples(300))
+def test_what_is_changed_in_a_copy_is_what_is_written(edits: list[tuple[str, str, str]], forwarded: bool) -> None:
+    """The codec that remembers lines, and h11, which does not, write the same; and each time the same as before."""
+    request = remembered()
+    for how, name, value in edits:
+        headers = request.headers
+        match how:
+            case "set":
+                headers[name] = value
+            case "add":
+                headers.add(name, value)
+            case "delete":
+                headers.pop(name, None)
+            case "default":
+                headers.setdefault(name, value)
+            case "append":
+                headers.fields.append(make_field(name, value))
+            case "copy":
+                request = request.copy()
+            case "clear":
+                headers.clear()
+            case "update":
+                headers.update({name: value, "X-More": value})
+            case "pickle":
+                request.headers = pickle.loads(pickle.dumps(headers))
+            case _:
+                try:
+                    build.frame(request)
+                except ValueError:
+                    return
+    request.headers.setdefault("Host", "h")
+    steps = [("open", request, True)]
+    options: dict[str, Any] = {"forwarded": forwarded, "proxy_authorization": "Basic eA==" if forwarded else None}
+    assert run(H1Wire(**options), steps) == run(H11Wire(**options), steps)
+    assert shown(remembered()) == AS_FIRST
+
+
+REMEMBERING_CLIENT = client_of()
+AS_FIRST = shown(prepare(REMEMBERING_CLIENT, url="/a"))
+
+
+def remembered() -> Request:
+    """The copy of a request that was remembered."""
+    return prepare(REMEMBERING_CLIENT, url="/a")

@@ -204,35 +204,37 @@ async def test_calls_of_one_connection_have_each_its_own_limit(protocol: Protoco
 # --- siblings --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limits", [(0.15, 0.35), (0.35, 0.15)], ids=["the one that reads", "the one that sleeps"])
-async def test_siblings_keep_their_own_limits(limits: tuple[float, float]) -> None:
-    """The first reads for the others. Neither's limit moves another's, and the last gets its answer."""
+@pytest.mark.parametrize("limits", [(0.15, 0.35, 10), (0.35, 0.15, 10), (10, 0.35, 0.15), (10, 0.15, 0.35)], ids=str)
+async def test_siblings_keep_their_own_limits(limits: tuple[float, ...]) -> None:
+    """The first reads for the others. Nobody's limit moves another's, and the patient one gets its answer."""
     over = Signal()
+    patient = limits.index(10)
 
     def script(peer: H2Peer) -> None:
         peer.answer(peer.ask())
         asked = {one.path: one for one in peer.asks(3)}
         peer.answers_pings = True
-        peer.given_up(asked["/0"], asked["/1"])
+        peer.given_up(*[one for path, one in asked.items() if path != f"/{patient}"])
         over.wait()
-        peer.answer(asked["/2"])
+        peer.answer(asked[f"/{patient}"])
         peer.serve()
 
     with serve(scripted(script)) as peer:
         async with client_of(peer) as client, anyio.create_task_group() as group:
             await again(client)
             watches, calls = [], []
-            for number, limit in enumerate([*limits, 10.0]):
+            for number, limit in enumerate(limits):
                 watches.append(Stopwatch())
                 calls.append(begin(group, client.get(f"/{number}", cast_to=int, options=reading(limit))))
                 await anyio.wait_all_tasks_blocked()
-            for number in sorted(range(2), key=lambda number: limits[number]):
-                with pytest.raises(ReadTimeoutError, match=f"{limits[number]} s"):
+            for limit in (0.15, 0.35):
+                number = limits.index(limit)
+                with pytest.raises(ReadTimeoutError, match=f"{limit} s"):
                     await calls[number].end()
-                watches[number].check(limits[number])
-                assert not calls[2].is_over
+                watches[number].check(limit)
+                assert not calls[patient].is_over
             over.set()
-            assert await calls[2].end() == 1
+            assert await calls[patient].end() == 1
             await again(client)
             assert peer.connections == 1
 
@@ -403,7 +405,10 @@ async def test_a_peer_that_answers_pings_and_no_call_passes_the_read_limit() -> 
     assert sum(pings) >= 2
 
 
-async def test_an_unanswered_ping_does_not_stretch_the_read_limit() -> None:
+@pytest.mark.parametrize("interval", [0.1, 6])
+async def test_asking_does_not_stretch_the_read_limit(interval: float) -> None:
+    """Whether the limit passes before anybody is asked, or while a PING has no answer."""
+
     def script(peer: H2Peer) -> None:
         if peer.peer.number > 1:
             peer.serve()
@@ -411,7 +416,7 @@ async def test_an_unanswered_ping_does_not_stretch_the_read_limit() -> None:
         peer.until_gone()
 
     with serve(scripted(script)) as peer:
-        async with client_of(peer, asking(0.1, 6)) as client:
+        async with client_of(peer, asking(interval, 6)) as client:
             await client.get("/", cast_to=int, options=ONCE)
             watch = Stopwatch()
             with pytest.raises(ReadTimeoutError):
