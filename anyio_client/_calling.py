@@ -16,6 +16,7 @@ import attrs
 
 from . import _bodies
 from ._bodies import Payload
+from ._configuration import is_default
 from ._core import build, retry
 from ._core.call import (
     AttemptFailed,
@@ -153,9 +154,8 @@ class CallDriver:
         self._result: Result | None = None  # what a middleware gave in place of a response
         self._changes: RequestChanges | None = None  # what a middleware around the call did to the request
         self._history: tuple[Response, ...] = ()  # what has redirected, in this attempt
-        self._layered: frozenset[str] = (
-            frozenset()
-        )  # lower-case names that a layer above the credentials has set or omitted
+        # Lower-case names of fields that a layer above the credentials has set or omitted.
+        self._layered: frozenset[str] = frozenset()
         self._not_authorized: CallEvent | None = None  # what the machine is to hear, once the middleware is through
         self._keeps_deadline: bool = getattr(client._transport, "keeps_deadline", False)
         self._plan = client._plan_of(delivers, self._max_retries, self.deadline, options)
@@ -177,7 +177,7 @@ class CallDriver:
         try:
             process: Any = client._process_response
             if (
-                getattr(process, "is_default", False)
+                is_default(process)
                 and not self._stream
                 and response.is_read
                 and self.options.raw_mode is RawMode.PARSED
@@ -491,7 +491,7 @@ class CallDriver:
     def _sending(self, request: Request) -> Awaitable[Response]:
         """One request on the wire, the head of its answer. Nothing is done until it is awaited."""
         client = self.client
-        if not (self._keeps_deadline and getattr(client._prepare_request, "is_default", False)):
+        if not (self._keeps_deadline and is_default(client._prepare_request)):
             return self._send_with_care(request)
         if self._requests.credentials or self._debug or type(request.body) is not bytes:
             self._check(request)

@@ -8,6 +8,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_origin
 
@@ -54,6 +55,7 @@ from .transports._protocol import Transport
 if TYPE_CHECKING:
     import cattrs
 
+    from . import _calling
     from ._calling import CallDriver, Recorder
     from ._convert import Codec
     from ._core.call import CallPlan, Delivery
@@ -124,10 +126,9 @@ class AsyncAPIClient(Verbs):
         retry: RetryPolicy | None = None,
         converter: cattrs.Converter | None = None,
     ) -> None:
-        from . import _calling  # late: what a call is made of is as large as all the rest
-
+        # Late: what a call is made of is as large as all the rest.
+        globals()["_calling"] = import_module("._calling", __package__)
         self._check_hooks()
-        self._calling = _calling
         if http_client is None:
             from .transports._network import HTTPTransport
 
@@ -483,7 +484,7 @@ class AsyncAPIClient(Verbs):
 
     def _make_call(self, cast_to: Any, options: RequestOptions, stream: bool, stream_cls: Any) -> CallDriver:
         """The call, its arguments checked."""
-        calling = self._calling
+        calling = _calling
         if self._closed:
             raise RuntimeError("this client has been closed")
         if options.headers is not not_given and not isinstance(options.headers, NotGiven):
@@ -525,8 +526,8 @@ class AsyncAPIClient(Verbs):
         left = None if deadline is None else max(deadline - anyio.current_time(), 1e-9)
         options = attrs.evolve(options, deadline=left)
 
-        delivers = self._calling.Delivery.HEAD
-        response = await self._calling.CallDriver(self, options, object, delivers=delivers, accept=accept).run()
+        delivers = _calling.Delivery.HEAD
+        response = await _calling.CallDriver(self, options, object, delivers=delivers, accept=accept).run()
         if isinstance(response, Result):
             raise TypeError("a middleware gave no response where the rest of an earlier one was asked for")
         return response

@@ -19,6 +19,7 @@ __all__ = [
     "check_transport",
     "codec_of",
     "default",
+    "is_default",
     "merge_headers",
     "merge_query",
     "platform_headers",
@@ -29,9 +30,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def default(hook: F) -> F:
-    """Marks what a hook does by default, which need not be called for it; whatever stands in its place has no mark."""
-    hook.is_default = True  # type: ignore[attr-defined]
+    """Marks what a hook does by default, which need not be called for it.
+
+    The mark is the function itself, so that what stands in its place has none, though it may have copied the attributes
+    (``functools.wraps``) or have any (mocks). A bound hook is looked at by ``hook.default_of is hook.__func__``.
+    """
+    hook.default_of = hook  # type: ignore[attr-defined]
     return hook
+
+
+def is_default(hook: object) -> bool:
+    """Whether a bound hook does what it does by default."""
+    return getattr(hook, "default_of", 0) is getattr(hook, "__func__", None)
 
 
 class Home:
@@ -48,11 +58,7 @@ class Home:
         if loop is None:
             loop = self._loop = EventLoop()
             return loop
-        try:
-            found = loop.find()
-        except RuntimeError:  # another kind of loop
-            found = None
-        if found is not loop.token:
+        if not loop.is_running:
             raise RuntimeError(
                 "this client was first used in another event loop (or thread): make one client for each event loop"
             )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ._bodies import Payload
+from ._configuration import is_default
 from ._core import build
 from ._model.given import NotGiven, Omit, not_given
 from ._model.headers import Headers
@@ -35,8 +36,8 @@ class _Known:
 
     url: URL
     headers: Headers
-    below: Mapping[str, str | Omit]
-    said: tuple[tuple[str, str | Omit], ...]  # the same, as it was then
+    below: Mapping[str, str | Omit] = attrs.field(repr=False)  # which mapping it was
+    said: tuple[tuple[str, str | Omit], ...] = attrs.field(repr=False)  # what stood in it
     base_url: URL
 
 
@@ -105,7 +106,7 @@ class RequestMaker:
             and payload.coding is None
             and type(options.url) is str
             and not (client._custom_query if is_usual else client.default_query)
-            and getattr(client._validate_headers, "is_default", False)
+            and is_default(client._validate_headers)
         )
         if not is_plain:
             return self._make(options, payload, retries_taken, below)
@@ -159,7 +160,7 @@ class RequestMaker:
         request.on_informational, request.trailers = options.on_informational, options.trailers
         request.carrier = self._given.carrier
         validate: Any = client._validate_headers
-        if not getattr(validate, "is_default", False):
+        if not is_default(validate):
             validate(headers, omitted)
         return request
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, get_args, g
 import anyio
 import attrs
 
-from ._configuration import default
+from ._configuration import default, is_default
 from ._convert._problems import DoesNotFit
 from ._core import retry
 from ._core.messages import ErrorEvent, one_line
@@ -407,7 +407,7 @@ class AsyncStream(Generic[T]):
 
     def _take(self, decode: Callable[..., Iterable[Any]], *data: bytes) -> None:
         is_raw = self._cast_to is str or self._cast_to is ServerSentEvent
-        looks = is_raw or not all(getattr(getattr(self, name), "is_default", False) for name in _LOOKS)
+        looks = is_raw or not all(is_default(getattr(self, name)) for name in _LOOKS)
         self._is_usual = not looks and type(self._decoder) is SSEDecoder
         try:
             self._events.extend(decode(*data))

@@ -492,11 +492,15 @@ def _record_function(cls: Any, rows: list[_Row], extra: str | None, strict: bool
                 return carefully(value)
             if hooks:
                 values = list(values)
-                try:
-                    for place, hook, tp in hooks:
+                problems: list[str] = []
+                for place, hook, tp in hooks:
+                    try:
                         values[place] = hook(values[place], tp)
-                except Exception:  # it does not fit; what that means is said with care
-                    return carefully(value)
+                    except Exception as exc:
+                        path = key_path(rows[place][1])
+                        values[place] = _unfit(exc, values[place], path, strict, problems)
+                if problems:
+                    raise DoesNotFit(problems, missing=not strict)
             try:
                 return cls(*values) if in_order else cls(**dict(zip(names, values, strict=True)))
             except (TypeError, ValueError) as exc:  # a validator of the user's

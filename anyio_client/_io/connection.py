@@ -170,7 +170,7 @@ class Connection:
         self._probing: anyio.Event | None = None  # set when it is known whether it still answers
         self._answer: Waiter | None = None  # the one who has asked
         self._waiters: dict[Waiter, None] = {}  # those who sleep, the longest first
-        self._soonest = math.inf  # no limit of theirs passes before
+        self._soonest = math.inf  # no limit of theirs passes before; it may be too early, which costs one look
         self._reads_until = math.inf  # the limit with which it is read now
         self._flushing: anyio.Event | None = None  # set when whoever flushes has flushed some
 

@@ -23,7 +23,10 @@ class _FutureEvent:
 
     def set(self) -> None:
         if not self._future.done():
-            self._future.set_result(None)
+            try:
+                self._future.set_result(None)
+            except RuntimeError:
+                pass  # the loop is closed: nobody waits
 
     async def wait(self) -> None:
         await self._future
@@ -37,7 +40,7 @@ class EventLoop:
     of asyncio's own. ``make_event()``: something that one task waits for, once: ``set()``, ``await wait()``.
     """
 
-    __slots__ = ("backend", "find", "is_plain_asyncio", "make_event", "make_scope", "now", "token")
+    __slots__ = ("backend", "find", "is_plain_asyncio", "make_event", "make_scope", "now", "registers", "token")
 
     def __init__(self) -> None:
         token = anyio.lowlevel.current_token()
@@ -45,6 +48,7 @@ class EventLoop:
         self.token: object = loop
         self.backend: Any = token.backend_class
         self.is_plain_asyncio: bool = False
+        self.registers: bool | None = None  # it has add_reader(); None: not tried yet
         self.now: Callable[[], float]
         self.make_scope: Callable[..., Any]
         self.make_event: Callable[[], Any] = anyio.Event
@@ -67,3 +71,11 @@ class EventLoop:
             self.now = token.backend_class.current_time
             self.make_scope = token.backend_class.create_cancel_scope
             self.find = lambda: anyio.lowlevel.current_token().native_token
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is this loop that runs here."""
+        try:
+            return self.find() is self.token
+        except RuntimeError:  # none, or one of another kind
+            return False

@@ -482,7 +482,7 @@ class Exchange(Waiter):
     # -- the body of the response
 
     async def next_data(self) -> bytes | None:
-        """What has come of the body, None after its end. Waits are limited by the clock that is entered."""
+        """What has come of the body, None after its end. Each wait has the read limit and the deadline of the clock."""
         while True:
             pieces: list[bytes | bytearray] = []
             while self._events:

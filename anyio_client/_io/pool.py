@@ -242,6 +242,11 @@ class ConnectionPool:
         self._step(machine.Shutdown())
 
     @property
+    def is_busy(self) -> bool:
+        """Whether somebody uses a connection, or waits for one."""
+        return bool(self._waiters) or any(connection.exchanges for connection in self._connections.values())
+
+    @property
     def open_count(self) -> int:
         return self._machine.open_count
 

@@ -10,6 +10,7 @@ all else of a small exchange: there the socket stays registered, and is read in 
 
 from __future__ import annotations
 
+import contextvars
 import math
 import socket
 from collections.abc import Awaitable, Callable
@@ -79,11 +80,21 @@ class Stream(Protocol):
 
 def make_stream(sock: socket.socket, loop: EventLoop) -> SocketStream:
     """The stream over a connected, non-blocking socket."""
-    native: Any = loop.token
-    # asyncio's loop for Windows has the method, but not the means.
-    if hasattr(native, "add_reader") and "Proactor" not in type(native).__name__:
-        return _RegisteredStream(sock, loop)
-    return SocketStream(sock, loop)
+    if loop.registers is None:
+        native: Any = loop.token
+        try:
+            _without_context(native.add_reader, sock.fileno(), bool)
+            native.remove_reader(sock.fileno())
+        except (AttributeError, NotImplementedError):  # trio; asyncio's loop for Windows, and those of some toolkits
+            loop.registers = False
+        else:
+            loop.registers = True
+    return (_RegisteredStream if loop.registers else SocketStream)(sock, loop)
+
+
+def _without_context(function: Callable[..., Any], *args: Any) -> Any:
+    """Call *function*, which keeps the context that it finds as long as the connection lives: not that of a caller."""
+    return contextvars.Context().run(function, *args)
 
 
 class SocketStream:
@@ -251,7 +262,7 @@ class _RegisteredStream(SocketStream):
             if self._reads % READS_UNCHECKED == 0:
                 await self._backend.checkpoint_if_cancelled()
             if not self._registered:
-                self._native.add_reader(self._sock.fileno(), self._read)
+                _without_context(self._native.add_reader, self._sock.fileno(), self._read)
                 self._registered = True
             self._until = until
             if until < self._timer_at:
@@ -295,7 +306,7 @@ class _RegisteredStream(SocketStream):
     def _set_timer(self, at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._native.call_at(at, self._look_at_limit)
+        self._timer = _without_context(self._native.call_at, at, self._look_at_limit)
         self._timer_at = at
 
     def _look_at_limit(self) -> None:
@@ -313,6 +324,10 @@ class _RegisteredStream(SocketStream):
 
     def close(self) -> None:
         if not self._closed:
+            if self._registered and not self._loop.is_running and self._native.is_running():
+                # Collected in another thread: what the loop keeps is the loop's to take out.
+                self._native.call_soon_threadsafe(self.close)
+                return
             self._unregister()
             if self._timer is not None:
                 self._timer.cancel()
@@ -320,4 +335,7 @@ class _RegisteredStream(SocketStream):
             SocketStream.close(self)
             self._arrived = None
             if self._waiter is not None and not self._waiter.done():
-                self._waiter.set_result(None)
+                try:
+                    self._waiter.set_result(None)
+                except RuntimeError:
+                    pass  # the loop is closed: nobody waits

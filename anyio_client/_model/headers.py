@@ -84,6 +84,9 @@ class FieldBlock(NamedTuple):
     names: frozenset[str]
     lines: bytes
 
+    def __repr__(self) -> str:
+        return f"<FieldBlock of {self.size}>"
+
 
 def check_method(method: object) -> str:
     """The method in upper case; TypeError or ValueError where it is no token (RFC 9110 section 9.1)."""

@@ -1,7 +1,7 @@
-"""HTTP/2 (RFC 9113), over h2.
+"""HTTP/2 (RFC 9113), beside h2.
 
-h2 keeps the sending half: SETTINGS, the windows for what we send, and it writes the frames. The receiving half of the
-streams is ours, because h2 judges it too hard, or does it too dearly:
+h2 keeps the connection: SETTINGS and their limits, PING, the GOAWAY of an error. The streams are ours both ways, and h2
+knows of none, because it judges them too hard, or does it too dearly:
 
 * An answer that breaks the rules ends its stream, not the connection (section 8.1.1). h2 closes the connection over a
   malformed Content-Length, an interim response that comes too late, a field that is not allowed.
@@ -10,7 +10,7 @@ streams is ours, because h2 judges it too hard, or does it too dearly:
 * Frames for a stream that we have reset are in flight for a while: they count for the connection's window and for header
   compression. h2 answers each with another RST_STREAM.
 
-So h2 sees SETTINGS, PING and WINDOW_UPDATE, and is told when a stream is over. What else:
+So h2 sees SETTINGS and PING only. What else:
 
 * Frames for a stream that was never opened, or that has ended, end the connection: they can never become an answer.
 * Credit: the connection's window is given back as data arrives, so that an answer that nobody reads cannot starve its
@@ -84,14 +84,7 @@ LAST_STREAM: Final = 2**31 - 1
 
 _Settings = h2.settings.SettingCodes
 
-_CONFIG = h2.config.H2Configuration(
-    client_side=True,
-    header_encoding=None,
-    validate_outbound_headers=False,  # request_fields makes none that would be refused
-    normalize_outbound_headers=False,
-    validate_inbound_headers=False,  # response_head and check_trailers do, for the stream and not the connection
-    normalize_inbound_headers=False,
-)
+_CONFIG = h2.config.H2Configuration(client_side=True, header_encoding=None)
 
 
 @attrs.define
@@ -335,8 +328,6 @@ class H2Wire:
                 self._receive_frame(frame, events)
         except ConnectionViolation as exc:
             self._break(events, exc.code, exc.reason)
-        except h2.exceptions.FlowControlError:
-            self._break(events, None, "a window is too large")
         except h2.exceptions.ProtocolError as exc:
             self._break(events, None, str(exc))  # of SETTINGS: it quotes numbers only
         return events

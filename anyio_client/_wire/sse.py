@@ -93,9 +93,10 @@ class SSEDecoder:
             if chunk.startswith(b"\n"):
                 place = 1
         size = len(chunk)
+        text = chunk.decode("ascii") if chunk.isascii() else None  # where one byte is one character, decoded at once
         while place < size:
             if not self._partial and not self._size:  # between two events
-                place = self._usual_events(chunk, place, events)
+                place = self._usual_events(chunk, text, place, events)
                 if place == size:
                     break
             match = _LINE_END.search(chunk, place)
@@ -121,11 +122,10 @@ class SSEDecoder:
             raise EventTooLarge(self._max_event_size, events)
         return events
 
-    def _usual_events(self, chunk: bytes, place: int, events: list[ServerSentEvent]) -> int:
-        """The events of the usual form that *chunk* has at *place*; where the first other one begins."""
+    def _usual_events(self, chunk: bytes, text: str | None, place: int, events: list[ServerSentEvent]) -> int:
+        """The events of the usual form that *chunk*, or *text*, has at *place*; where the first other one begins."""
         limit, current = self._max_event_size, self._id
-        if chunk.isascii():  # decoded at once; and what is one byte is one character
-            text = chunk.decode("ascii")
+        if text is not None:
             while (found := _USUAL_TEXT.match(text, place)) is not None:
                 end = found.end()
                 if end - place > limit:

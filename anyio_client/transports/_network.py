@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -110,7 +110,8 @@ class HTTPTransport:
             http2=http2,
         )
         keepalive = None if interval is None else KeepAlive(interval, patience)
-        self._pool = ConnectionPool(connector, limits, keepalive)
+        self._make_pool: Callable[[], ConnectionPool] = lambda: ConnectionPool(connector, limits, keepalive)
+        self._pool = self._make_pool()
         self._closed = False
         self._loop: EventLoop | None = None  # that of the first send
 
@@ -131,8 +132,8 @@ class HTTPTransport:
         if routes.has_proxies and not route.is_forwarded and "proxy-authorization" in request.headers:
             raise ValueError("Proxy-Authorization would reach the origin: give the credentials in the URL of proxy=")
         loop = self._loop
-        if loop is None:
-            loop = self._loop = EventLoop()
+        if loop is None or not loop.is_running:
+            loop = self._begin_in_this_loop()
         clock = Clock(request, timeout, deadline, loop)
         if clock.began >= clock.deadline:
             raise clock.timeout_error()
@@ -152,6 +153,16 @@ class HTTPTransport:
         if route.is_forwarded and head.status_code == 407:
             raise await _refused(response, route, clock)
         return response
+
+    def _begin_in_this_loop(self) -> EventLoop:
+        """The event loop of this and further sends. What an earlier one has left is closed; RuntimeError where it is in use."""
+        if self._loop is not None:
+            if self._pool.is_busy:
+                raise RuntimeError("this HTTPTransport is in use in another event loop (or thread): make one for each")
+            self._pool.close()
+            self._pool = self._make_pool()
+        loop = self._loop = EventLoop()
+        return loop
 
     def snapshot(self) -> Snapshot:
         """What each connection, and each send that waits for one, is doing now."""

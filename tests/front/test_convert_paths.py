@@ -687,3 +687,24 @@ def test_a_class_that_cannot_be_decoded_is_told_so_each_time() -> None:
     for _ in range(2):
         assert outcome(lambda: codec.decode({}, Plain)) == first
         assert outcome(lambda: codec.decode({}, Plain, strict=True)) == first
+
+
+@attrs.define
+class Nested:
+    below: Nested | None
+    leaf: int
+
+
+def test_what_does_not_fit_far_below_is_looked_at_once() -> None:
+    """Each level would look twice at what is below it: 2**40 looks."""
+    codec = Codec()
+    good: Any = None
+    bad: Any = None
+    for _ in range(40):
+        good = {"below": good, "leaf": 1}
+        bad = {"below": bad, "leaf": 1 if bad else "x"}
+    assert codec.decode(good, Nested, strict=True).leaf == 1
+    with pytest.raises(DoesNotFit) as caught:
+        codec.decode(bad, Nested, strict=True)
+    [problem] = caught.value.problems
+    assert problem.startswith(".below" * 39 + ".leaf")

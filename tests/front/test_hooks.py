@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import unittest.mock
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -12,6 +15,7 @@ from anyio_client import (
     APIError,
     APIStatusError,
     AsyncAPIClient,
+    AsyncAPIResponse,
     AsyncStream,
     ConnectionLostError,
     Headers,
@@ -27,7 +31,7 @@ from anyio_client import (
 )
 from anyio_client.sansio import SSEDecoder
 from tests.kit.leaks import open_sockets, settled_sockets
-from tests.kit.peers import Peer, serve
+from tests.kit.peers import Peer, ok, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -579,3 +583,28 @@ async def test_a_hook_that_is_put_on_an_instance_or_patched_into_the_class_is_ca
     assert "x-signed" not in first
     assert validated == "validated"
     assert (second["x-signed"], second["user-agent"]) == ("1", "patched")
+
+
+async def test_what_looks_like_the_hook_is_no_default() -> None:
+    """functools.wraps copies the attributes of a function, and a mock has any attribute."""
+
+    class Signed(AsyncAPIClient):
+        @functools.wraps(AsyncAPIClient._prepare_request)
+        async def _prepare_request(self, request: Request) -> None:
+            request.headers["X-Signed"] = "1"
+
+    seen: list[Request] = []
+    with serve(lambda peer: [peer.send(ok(b"1")) for _ in iter(peer.read_request, b"")]) as server:
+        async with Signed(base_url=server.url) as client:
+            client._validate_headers = unittest.mock.MagicMock()  # type: ignore[method-assign]
+            response = await client.get("/", cast_to=AsyncAPIResponse)
+            seen.append(response.http_request)
+            client._validate_headers.assert_called_once()
+            client._process_response = unittest.mock.AsyncMock(return_value=7)  # type: ignore[method-assign]
+            assert await client.get("/", cast_to=int) == 7
+    assert seen[0].headers["x-signed"] == "1"
+
+
+def test_a_client_can_be_copied_deeply() -> None:
+    client = AsyncAPIClient(base_url="http://h", http_client=MockTransport(lambda request: Response(json=1)))
+    assert copy.deepcopy(client).base_url == client.base_url

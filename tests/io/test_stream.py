@@ -145,7 +145,7 @@ def pair(make: Callable[[socket.socket, EventLoop], SocketStream] = make_stream,
     native: Any = loop.token
     watched = Watched(native)
     if hasattr(native, "add_reader"):
-        loop.token = watched
+        loop.token, loop.find = watched, lambda: watched
     ours, theirs = connected()
     if wrap is not None:
         ours = wrap(fileno=ours.detach())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -344,3 +346,20 @@ def test_a_large_event_in_small_pieces_costs_linear_work() -> None:
     (event,) = decoder.feed(b"\n\n")
     assert len(event.data) == 1024 * 1000
     assert decoder._partial == []
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b"\n", b": c\n", b"id: 1\ndata: x\n\n", b"data: x\r\n\r\n", b"event: x\nid: 1\n\n", "data: ü\n\n".encode()],
+)
+def test_the_work_grows_with_the_bytes_and_not_with_their_square(piece: bytes) -> None:
+    def seconds(size: int) -> float:
+        data = piece * (size // len(piece))
+        best = math.inf
+        for _ in range(3):
+            began = time.process_time()
+            SSEDecoder().feed(data)
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(2**19) < 40 * max(seconds(2**15), 0.0005)  # 16 times the bytes; a square would be 256
