@@ -228,9 +228,8 @@ class CallDriver:
         event: CallEvent = Begin(self._now(), request)
         command = self._step(event)
         while True:
-            kind = type(command)
-            if kind is Send:
-                request = command.request  # type: ignore[union-attr]
+            if isinstance(command, Send):
+                request = command.request
                 if self.client._attempt_ring is not None:
                     event = await self._in_ring(request)
                 else:
@@ -245,20 +244,19 @@ class CallDriver:
                     else:
                         self._take(response)
                         event = self._head(response, None)
-            elif kind is Read:
+            elif isinstance(command, Read):
                 assert self._response is not None
                 if self._plan.delivers is Delivery.FIRST_EVENT or not self._response.read_nowait():
                     event = await self._read()
                 else:
                     event = ResultReady(event.now)  # nothing was waited for
-            elif kind is Deliver or kind is Reject:
-                return command  # type: ignore[return-value]
-            elif kind is Wait:
-                event = await self._wait(command)  # type: ignore[arg-type]
-            elif kind is Authorize:
-                event = await self._authorize(command)  # type: ignore[arg-type]
+            elif isinstance(command, (Deliver, Reject)):
+                return command
+            elif isinstance(command, Wait):
+                event = await self._wait(command)
+            elif isinstance(command, Authorize):
+                event = await self._authorize(command)
             else:
-                assert type(command) is Fail
                 raise self._failure(command)
             command = self._step(event)
 

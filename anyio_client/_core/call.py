@@ -92,11 +92,12 @@ class CallState(enum.StrEnum):
 class Delivery(enum.Enum):
     """How much of a good answer belongs to the attempt, so that losing it is a failure that may be retried."""
 
-    __hash__ = object.__hash__  # Enum's own is written in Python
-
     HEAD = "head"  # the body is the caller's, as in open()
     FIRST_EVENT = "first_event"  # a stream that wants to see its first event
     BODY = "body"  # a plain call
+
+
+setattr(Delivery, "__hash__", object.__hash__)  # Enum's own is written in Python, and this is looked up in each call  # noqa: B010
 
 
 # --- events: what happened ---------------------------------------------------------------------------------------

@@ -84,6 +84,8 @@ class H1Wire(OneExchange):
     ``proxy_authorization`` where they bring no credentials for it themselves.
     """
 
+    closing: bool
+
     def __init__(
         self,
         *,

@@ -36,6 +36,8 @@ class H11Wire(OneExchange):
     ``proxy_authorization`` where they bring no credentials for it themselves.
     """
 
+    closing: bool
+
     def __init__(
         self,
         *,
