@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ._auth import Auth, BasicAuth, BearerAuth, DigestAuth, HeaderAuth, OAuth2ClientCredentials
     from ._client import AsyncAPIClient
-    from ._convert import Codec, DoesNotFit, extra_fields
+    from ._convert import Codec, DoesNotFit
+    from ._convert._records import extra_fields
     from ._core.retry import (
         RetryBudget,
         RetryPolicy,
@@ -198,7 +199,7 @@ _HOMES = {
     "WriteTimeoutError": "._model.errors",
     "async_to_raw_response_wrapper": "._resource",
     "async_to_streamed_response_wrapper": "._resource",
-    "extra_fields": "._convert",
+    "extra_fields": "._convert._records",
     "make_request_options": "._resource",
     "not_given": "._model.given",
     "omit": "._model.given",

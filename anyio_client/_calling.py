@@ -15,7 +15,7 @@ import anyio
 import attrs
 
 from . import _bodies
-from ._bodies import Payload
+from ._bodies import Payload, expand
 from ._configuration import is_default
 from ._core import build, retry
 from ._core.call import (
@@ -58,14 +58,14 @@ from ._model.given import NotGiven, not_given
 from ._model.options import RawMode, RequestOptions
 from ._model.request import Request
 from ._model.timeouts import Timeout
-from ._requests import RequestMaker
+from ._requests import KnownRequests, RequestMaker
 from ._response import AsyncAPIResponse, decode_body, is_data
 
 if TYPE_CHECKING:
     from ._auth import Auth
     from ._client import AsyncAPIClient
 
-__all__ = ["CallDriver", "Delivery", "Recorder", "retry_wait"]
+__all__ = ["CallDriver", "Delivery", "KnownRequests", "Recorder", "expand", "retry_wait"]
 
 T = TypeVar("T")
 Recorder: TypeAlias = "Callable[[CallEvent, CallCommand], object]"
@@ -139,7 +139,7 @@ class CallDriver:
         self._stream_cls = stream_cls
         if delivers is not Delivery.BODY or options.raw_mode is not RawMode.PARSED or client._has_own_prepare_options:
             # Iterators inside the body are expanded once, for all attempts, all hooks and what is asked for later.
-            options = _bodies.expand(client._codec, options)
+            options = expand(client._codec, options)
         self.given = options
         self.options = options  # as the last attempt's hook left them
         self.retries_taken = 0
@@ -720,7 +720,7 @@ class CallDriver:
         client = self.client
         options, payload = self.given, self._payload
         if payload is None:
-            options = self.given = _bodies.expand(client._codec, options)
+            options = self.given = expand(client._codec, options)
             payload = self._payload = await _bodies.make_payload(client._codec, client.qs, options)
         if client._has_own_prepare_options:
             # What the hook returns or changes holds for this attempt only.
@@ -729,7 +729,7 @@ class CallDriver:
                 options = attrs.evolve(options, raw_mode=self.given.raw_mode)
             changed = any(getattr(options, name) != getattr(self.given, name) for name in _bodies.BODY_OPTIONS)
             if changed:
-                payload = await _bodies.make_payload(client._codec, client.qs, _bodies.expand(client._codec, options))
+                payload = await _bodies.make_payload(client._codec, client.qs, expand(client._codec, options))
             self._timeout = client.timeout if isinstance(options.timeout, NotGiven) else options.timeout
             self._call.plan = attrs.evolve(self._call.plan, follow_redirects=client._follows(options))
         self.options = options

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_origin
 import anyio
 import attrs
 
-from . import _bodies
 from ._auth import Auth, auth_of
 from ._configuration import (
+    DEFAULT_ACCEPT,
     Home,
     check_transport,
     codec_of,
@@ -40,7 +40,6 @@ from ._model.query import Querystring
 from ._model.request import Request
 from ._model.timeouts import DEFAULT_TIMEOUT, Timeout, check_seconds
 from ._model.url import URL, refuse_scheme
-from ._requests import DEFAULT_ACCEPT, KnownRequests
 from ._resource import (
     ResourceView,
     async_to_raw_response_wrapper,
@@ -168,7 +167,7 @@ class AsyncAPIClient(Verbs):
     # -- configuration
 
     def _configure(self, values: Mapping[str, Any]) -> None:
-        self._known_requests = KnownRequests()
+        self._known_requests = _calling.KnownRequests()
         self._known_plans: dict[tuple[object, ...], CallPlan] = {}
         self._known_below: Mapping[str, str | Omit] | None = None  # the fields below the request's own
         # The base URL first: its userinfo counts as auth, which auth= overrides.
@@ -538,7 +537,7 @@ class AsyncAPIClient(Verbs):
         parser = options.post_parser
         # Iterators inside the body are expanded once, for all pages.
         call = self._make_call(
-            cast_to, _bodies.expand(self._codec, attrs.evolve(options, post_parser=not_given)), False, None
+            cast_to, _calling.expand(self._codec, attrs.evolve(options, post_parser=not_given)), False, None
         )
         result = await call.result()
         response = call.response

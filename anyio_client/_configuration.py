@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._convert import Codec
 
 __all__ = [
+    "DEFAULT_ACCEPT",
     "Home",
     "check_transport",
     "codec_of",
@@ -25,6 +26,8 @@ __all__ = [
     "platform_headers",
 ]
 
+
+DEFAULT_ACCEPT = "application/json"
 
 F = TypeVar("F", bound=Callable[..., Any])
 

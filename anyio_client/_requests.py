@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ._bodies import Payload
-from ._configuration import is_default
+from ._configuration import DEFAULT_ACCEPT, is_default
 from ._core import build
 from ._model.given import NotGiven, Omit, not_given
 from ._model.headers import Headers
@@ -23,9 +23,8 @@ from ._model.url import URL
 if TYPE_CHECKING:
     from ._client import AsyncAPIClient
 
-__all__ = ["DEFAULT_ACCEPT", "KnownRequests", "RequestMaker"]
+__all__ = ["KnownRequests", "RequestMaker"]
 
-DEFAULT_ACCEPT = "application/json"
 MAX_KNOWN = 500
 _NO_NAMES: frozenset[str] = frozenset()
 

@@ -12,12 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._problems import DoesNotFit, key_path, kind_of
-from ._records import extra_fields
 
 if TYPE_CHECKING:
     import cattrs
 
-__all__ = ["Codec", "DoesNotFit", "extra_fields", "key_path", "kind_of"]
+__all__ = ["Codec", "DoesNotFit", "key_path", "kind_of"]
 
 
 class Codec:
