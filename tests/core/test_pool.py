@@ -940,4 +940,4 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolMachine = PoolMachine.TestCase
-TestPoolMachine.settings = settings(max_examples=examples(150), stateful_step_count=60, deadline=None)
+TestPoolMachine.settings = settings(max_examples=examples(100), stateful_step_count=60, deadline=None)

@@ -123,7 +123,7 @@ def both_ways(value: Any, codec: Codec = CODEC) -> tuple[Any, Any]:
 
 
 @given(nested(PLAIN_LEAVES | PLAIN_TEXT | st.sampled_from(ODD), st.sampled_from(KEYS[:4]) | st.sampled_from(KEYS)))
-@settings(max_examples=examples(600))
+@settings(max_examples=examples(300))
 def test_any_value_is_encoded_as_if_it_had_been_looked_at_whole(value: Any) -> None:
     short, long = both_ways(value)
     assert short == long
@@ -565,7 +565,7 @@ def wrapped(tp: Any, place: int, value: Any) -> Any:
 
 
 @given(st.data())
-@settings(max_examples=examples(200))
+@settings(max_examples=examples(80))
 def test_what_was_decoded_before_makes_no_difference(data: st.DataObject) -> None:
     """One codec after many values, against one that remembers nothing."""
     tp = data.draw(st.sampled_from(RECORDS))

@@ -347,7 +347,7 @@ async def outcome(
     calls(),
     st.lists(STEPS, max_size=9),
 )
-@settings(max_examples=examples(400), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(200), suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_each_request_is_the_one_that_a_fresh_client_makes(
     class_of: Callable[[dict[str, Any]], type[AsyncAPIClient]],
     keeps_deadline: bool,

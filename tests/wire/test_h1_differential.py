@@ -90,7 +90,7 @@ def dialogues(draw: st.DrawFn) -> list[Any]:
 
 
 @given(dialogues())
-@settings(max_examples=examples(2000))
+@settings(max_examples=examples(700))
 def test_any_dialogue_is_the_same(steps: list[Any]) -> None:
     strict, plain = both(steps)
     assert strict == plain

@@ -244,7 +244,7 @@ STREAMS = st.builds(
 
 
 @given(STREAMS | st.binary(max_size=30), st.data())
-@settings(max_examples=examples(2500))
+@settings(max_examples=examples(1000))
 def test_any_stream_in_any_split_is_read_by_the_book(data: bytes, draw: st.DataObject) -> None:
     cuts = [0, *sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=6))), len(data)]
     pieces = [data[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
@@ -255,7 +255,7 @@ def test_any_stream_in_any_split_is_read_by_the_book(data: bytes, draw: st.DataO
 
 
 @given(STREAMS, st.integers(3, 30), st.data())
-@settings(max_examples=examples(1500))
+@settings(max_examples=examples(700))
 def test_the_limit_is_met_at_the_same_event_in_any_split(data: bytes, limit: int, draw: st.DataObject) -> None:
     cuts = [0, *sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=6))), len(data)]
     events, _, _, too_large = by_the_book(data, limit)
